@@ -1,0 +1,89 @@
+"""Everything a buyer and a seller of LLM calls must agree on, without any I/O.
+
+Cashu tokens, payment requests, blind signatures, keysets and fees; msat prices, costs, quotes and
+settlements. Nothing here reads a clock, a file, a socket or a source of randomness: what a function
+needs comes in as an argument, so the same input gives the same answer everywhere.
+"""
+
+from otrta_core.amounts import Unit, format_msat, parse_amount_msat
+from otrta_core.curve import (
+    blind,
+    hash_to_curve,
+    sign_blinded,
+    unblind,
+    verify_dleq,
+    verify_proof_dleq,
+)
+from otrta_core.derivation import derive_blinding_factor, derive_secret
+from otrta_core.errors import (
+    AmountError,
+    DleqInvalid,
+    InvalidRequest,
+    KeysetError,
+    OtrtaError,
+    PaymentRequestError,
+    RequestNotPriceable,
+    TokenError,
+    TokenTooLarge,
+    UnsupportedParameter,
+)
+from otrta_core.keyset import Keyset, derive_keyset_id_v1, derive_keyset_id_v2, resolve_keyset_id
+from otrta_core.payment_request import Nut10Option, PaymentRequest, Transport
+from otrta_core.pricing import ModelPrice, PriceTable, Usage, cost_msat
+from otrta_core.proof import Dleq, Proof, input_fee
+from otrta_core.quote import affordable_output_tokens, face_value, minimum_msat, quote_msat
+from otrta_core.requests import CallRequest
+from otrta_core.selection import pick_exact, select_proofs, split_amount, split_for_change
+from otrta_core.settlement import Settlement, round_charge_msat, settle
+from otrta_core.token import Token
+
+__all__ = [
+    "AmountError",
+    "CallRequest",
+    "Dleq",
+    "DleqInvalid",
+    "InvalidRequest",
+    "Keyset",
+    "KeysetError",
+    "ModelPrice",
+    "Nut10Option",
+    "OtrtaError",
+    "PaymentRequest",
+    "PaymentRequestError",
+    "PriceTable",
+    "Proof",
+    "RequestNotPriceable",
+    "Settlement",
+    "Token",
+    "TokenError",
+    "TokenTooLarge",
+    "Transport",
+    "Unit",
+    "UnsupportedParameter",
+    "Usage",
+    "affordable_output_tokens",
+    "blind",
+    "cost_msat",
+    "derive_blinding_factor",
+    "derive_keyset_id_v1",
+    "derive_keyset_id_v2",
+    "derive_secret",
+    "face_value",
+    "format_msat",
+    "hash_to_curve",
+    "input_fee",
+    "minimum_msat",
+    "parse_amount_msat",
+    "pick_exact",
+    "quote_msat",
+    "resolve_keyset_id",
+    "round_charge_msat",
+    "select_proofs",
+    "settle",
+    "sign_blinded",
+    "split_amount",
+    "split_for_change",
+    "unblind",
+    "verify_dleq",
+    "verify_proof_dleq",
+]

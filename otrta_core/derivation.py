@@ -1,0 +1,59 @@
+"""Deterministic secrets and blinding factors (NUT-13).
+
+Keyset ids that begin with 01 use HMAC-SHA256; ids that begin with 00 the older BIP-32 path
+``m/129372'/0'/{keyset}'/{counter}'/{0|1}``.
+"""
+
+import hashlib
+import hmac
+
+from coincurve import PrivateKey
+
+from otrta_core.curve import ORDER
+from otrta_core.errors import KeysetError
+
+_SECRET, _BLINDING = 0, 1
+_HARDENED = 0x80000000
+
+
+def derive_secret(seed: bytes, keyset_id: str, counter: int) -> str:
+    """Return the secret of a counter as 64 hex digits.
+
+    Args:
+        seed: the wallet's BIP-39 seed, 64 bytes.
+        keyset_id: the full keyset id in hex, v1 or v2.
+        counter: below 2**64 (v2) or 2**31 (v1); never used twice.
+
+    Raises:
+        KeysetError: the id's version is not known.
+    """
+    return _derive(seed, keyset_id, counter, _SECRET).hex()
+
+
+def derive_blinding_factor(seed: bytes, keyset_id: str, counter: int) -> bytes:
+    """Return the blinding factor r of a counter, a scalar of 32 bytes; arguments as in derive_secret."""
+    scalar = int.from_bytes(_derive(seed, keyset_id, counter, _BLINDING), "big") % ORDER
+    if scalar == 0:
+        raise KeysetError("this counter has no blinding factor: use the next one")
+    return scalar.to_bytes(32, "big")
+
+
+def _derive(seed: bytes, keyset_id: str, counter: int, kind: int) -> bytes:
+    version, raw_id = keyset_id[:2], bytes.fromhex(keyset_id)
+    if version == "01" and len(raw_id) == 33:
+        message = b"Cashu_KDF_HMAC_SHA256" + raw_id + counter.to_bytes(8, "big") + bytes([kind])
+        return hmac.digest(seed, message, hashlib.sha256)
+    if version == "00" and len(raw_id) == 8:
+        return _derive_bip32(seed, int.from_bytes(raw_id, "big") % (2**31 - 1), counter, kind)
+    raise KeysetError("secrets can be derived only for keyset ids of version 00 (8 bytes) and 01 (33 bytes)")
+
+
+def _derive_bip32(seed: bytes, keyset_number: int, counter: int, kind: int) -> bytes:
+    digest = hmac.digest(b"Bitcoin seed", seed, hashlib.sha512)
+    key, chain = digest[:32], digest[32:]
+    for index in (129372 | _HARDENED, _HARDENED, keyset_number | _HARDENED, counter | _HARDENED, kind):
+        data = b"\x00" + key if index & _HARDENED else PrivateKey(key).public_key.format()
+        digest = hmac.digest(chain, data + index.to_bytes(4, "big"), hashlib.sha512)
+        key = ((int.from_bytes(digest[:32], "big") + int.from_bytes(key, "big")) % ORDER).to_bytes(32, "big")
+        chain = digest[32:]
+    return key

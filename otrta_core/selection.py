@@ -1,0 +1,139 @@
+"""Which denominations to make, and which proofs to spend.
+
+Keysets sign powers of two. For such amounts taking the largest piece that still fits is both the
+shortest and, where an exact sum exists at all, always finds it: smaller pieces in falling order add up
+to each larger one exactly before they pass it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from otrta_core.errors import AmountError
+from otrta_core.proof import Proof
+
+
+def split_amount(amount: int, denominations: Iterable[int] | None = None) -> list[int]:
+    """Split an amount into the fewest denominations, in ascending order (NUT-00, NUT-03).
+
+    Args:
+        amount: zero or more, in any unit.
+        denominations: what the keyset signs; powers of two where not given.
+
+    Raises:
+        AmountError: negative, or not a sum of these denominations.
+    """
+    if amount < 0:
+        raise AmountError("an amount cannot be negative")
+    if denominations is None:
+        return [1 << bit for bit in range(amount.bit_length()) if amount >> bit & 1]
+    parts: list[int] = []
+    for piece in sorted(denominations, reverse=True):
+        count, amount = divmod(amount, piece)
+        parts += [piece] * count
+    if amount:
+        raise AmountError("the keyset's denominations cannot make this amount")
+    return parts[::-1]
+
+
+def split_for_change(amount: int, denominations: Iterable[int] | None = None) -> list[int]:
+    """Split an amount so that every smaller amount can be paid out of the parts without a swap.
+
+    The parts are 1, 2, 4, … as far as they go and the rest in its own fewest parts, ascending.
+    Arguments and errors as in ``split_amount``.
+    """
+    if amount < 0:
+        raise AmountError("an amount cannot be negative")
+    signable = None if denominations is None else sorted(denominations)
+    ladder: list[int] = []
+    step = 1
+    while step <= amount - sum(ladder) and (signable is None or step in signable):
+        ladder.append(step)
+        step *= 2
+    return sorted(ladder + split_amount(amount - sum(ladder), signable))
+
+
+def pick_exact(proofs: Sequence[Proof], amount: int, *, max_proofs: int) -> list[Proof] | None:
+    """Return the fewest proofs that sum to exactly ``amount``, or None where there are none.
+
+    Args:
+        proofs: to choose from; amounts are powers of two.
+        amount: above zero, in the proofs' unit.
+        max_proofs: give up beyond this many.
+    """
+    chosen, missing = _greedy(proofs, amount)
+    return chosen if missing == 0 and 0 < len(chosen) <= max_proofs else None
+
+
+def select_proofs(
+    proofs: Sequence[Proof],
+    amount: int,
+    *,
+    fee: Callable[[Sequence[Proof]], int] = lambda _proofs: 0,
+    max_proofs: int = 64,
+) -> list[Proof] | None:
+    """Choose proofs worth at least ``amount`` after their own input fee, with little beyond it.
+
+    Args:
+        proofs: to choose from, all of one unit.
+        amount: what must remain after the fee, above zero, in the proofs' unit.
+        fee: the input fee of a set of proofs, in the same unit.
+        max_proofs: the most proofs to use.
+
+    Returns:
+        The proofs, or None where they do not reach. Never more proofs than needed: without any one of
+        them the rest would not reach.
+    """
+    if amount <= 0:
+        raise AmountError("an amount to select must be above zero")
+    target = amount
+    for _ in range(max_proofs + 1):
+        chosen = _cover(proofs, target, max_proofs)
+        if chosen is None:
+            break
+        needed = amount + fee(chosen)
+        if sum(p.amount for p in chosen) >= needed:
+            return _without_needless(chosen, amount, fee)
+        target = max(needed, target + 1)
+    return _largest_first(proofs, amount, fee, max_proofs)
+
+
+def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], int]:
+    chosen: list[Proof] = []
+    for proof in sorted(proofs, key=lambda p: p.amount, reverse=True):
+        if proof.amount <= amount:
+            chosen.append(proof)
+            amount -= proof.amount
+            if amount == 0:
+                break
+    return chosen, amount
+
+
+def _cover(proofs: Sequence[Proof], target: int, max_proofs: int) -> list[Proof] | None:
+    chosen, missing = _greedy(proofs, target)
+    if missing:
+        taken = {id(p) for p in chosen}
+        rest = [p for p in proofs if id(p) not in taken]
+        if not rest:
+            return None
+        # every unused proof is now larger than what is missing
+        chosen = [*chosen, min(rest, key=lambda p: p.amount)]
+    return chosen if len(chosen) <= max_proofs else None
+
+
+def _without_needless(chosen: list[Proof], amount: int, fee: Callable[[Sequence[Proof]], int]) -> list[Proof]:
+    kept = sorted(chosen, key=lambda p: p.amount)
+    for proof in tuple(kept):
+        fewer = [p for p in kept if p is not proof]
+        if fewer and sum(p.amount for p in fewer) - fee(fewer) >= amount:
+            kept = fewer
+    return kept
+
+
+def _largest_first(
+    proofs: Sequence[Proof], amount: int, fee: Callable[[Sequence[Proof]], int], max_proofs: int
+) -> list[Proof] | None:
+    chosen: list[Proof] = []
+    for proof in sorted(proofs, key=lambda p: p.amount, reverse=True)[:max_proofs]:
+        chosen.append(proof)
+        if sum(p.amount for p in chosen) - fee(chosen) >= amount:
+            return _without_needless(chosen, amount, fee)
+    return None

@@ -1,0 +1,1 @@
+"""The gateway: a LiteLLM plugin that sells LLM calls for e-cash."""

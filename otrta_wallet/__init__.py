@@ -1,0 +1,1 @@
+"""A Cashu wallet on anyio: mint client, store, operation journal."""

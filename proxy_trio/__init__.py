@@ -1,0 +1,1 @@
+"""The client: a local proxy that pays for LLM calls from a wallet."""
