@@ -24,6 +24,7 @@ test: lint ## Lint, then run every test; property tests take a sample
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-long: export OTRTA_LONG = 1
+test-long: export PYTEST_TIMEOUT = 3600
 test-long: test ## The same with long property tests
 
 lint: setup ## ruff, mypy and the import rules

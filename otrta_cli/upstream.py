@@ -34,7 +34,9 @@ from starlette.types import Send
 PROMPT_TOKENS = 10
 KEPT_CALLS = 200
 KEPT_BODY_BYTES = 100_000
-MAX_CHUNK_CHARACTERS = 62_500
+MAX_CHUNK_CHARACTERS = 250_000
+# A reader that meets the last bytes and the break at once may drop the bytes, so a cut stream waits first.
+CUT_AFTER_S = 0.5
 NOT_JSON = "<html><body>This is not JSON.</body></html>"
 EMBEDDING = (0.5, -0.25, 0.125, 0.0, 1.0, -1.0, 0.75, -0.5)
 
@@ -214,6 +216,7 @@ def chat_chunks(behaviour: Behaviour, request: ChatRequest) -> Iterator[tuple[fl
                 yield wait_s, chunk(choice(index, {"content": word[start : start + MAX_CHUNK_CHARACTERS]}))
                 wait_s = 0.0
     if behaviour.cut:
+        yield CUT_AFTER_S, b""
         return
     for index in indices:
         yield 0.0, chunk(choice(index, {}, _finish_reason(behaviour, words)))

@@ -69,7 +69,7 @@ def parse_amount_msat(text: str) -> int:
 
 
 def format_msat(amount_msat: int) -> str:
-    """Write msat for people, exactly: ``1,234 msat`` below one sat, ``12.345 sat`` above."""
+    """Write msat for people, exactly: ``123 msat`` below one sat, ``12.345 sat`` above."""
     sign = "-" if amount_msat < 0 else ""
     whole, rest = divmod(abs(amount_msat), 1000)
     if whole == 0:

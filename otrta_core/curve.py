@@ -45,13 +45,17 @@ def y_of(secret: str) -> str:
 
 
 def blind(secret: bytes, r: bytes) -> PublicKey:
-    """Return B_ = Y + rG for a secret message and a blinding factor (NUT-00)."""
-    return hash_to_curve(secret).add(r)
+    """Return B_ = Y + rG for a secret message and a blinding factor (NUT-00).
+
+    Raises:
+        ValueError: r is not a scalar of 32 bytes, or zero, which would hide nothing.
+    """
+    return hash_to_curve(secret).add(_scalar(r))
 
 
 def sign_blinded(k: bytes, B_: PublicKey) -> PublicKey:  # noqa: N803 (the names of NUT-00)
     """Return the mint's C_ = kB_ (NUT-00); for mints and for tests."""
-    return B_.multiply(k)
+    return B_.multiply(_scalar(k))
 
 
 def unblind(C_: PublicKey, r: bytes, K: PublicKey) -> PublicKey:  # noqa: N803 (the names of NUT-00)
@@ -69,7 +73,7 @@ def verify_dleq(B_: PublicKey, C_: PublicKey, e: bytes, s: bytes, A: PublicKey) 
     """Tell whether (e, s) proves that C_ was made from B_ with the key behind A (NUT-12)."""
     try:
         minus_e = _negate(e)
-        r1 = PublicKey.combine_keys([PrivateKey(s).public_key, A.multiply(minus_e)])
+        r1 = PublicKey.combine_keys([PrivateKey(_scalar(s)).public_key, A.multiply(minus_e)])
         r2 = PublicKey.combine_keys([B_.multiply(s), C_.multiply(minus_e)])
     except ValueError:
         return False
@@ -79,18 +83,22 @@ def verify_dleq(B_: PublicKey, C_: PublicKey, e: bytes, s: bytes, A: PublicKey) 
 def verify_proof_dleq(secret: str, C: PublicKey, e: bytes, s: bytes, r: bytes, A: PublicKey) -> bool:  # noqa: N803
     """Tell whether a proof's DLEQ holds, from what a receiver knows (NUT-12, "Carol verifies")."""
     try:
-        C_ = PublicKey.combine_keys([C, A.multiply(r)])  # noqa: N806
+        C_ = PublicKey.combine_keys([C, A.multiply(_scalar(r))])  # noqa: N806
         B_ = blind(secret.encode(), r)  # noqa: N806
     except ValueError:
         return False
     return verify_dleq(B_, C_, e, s, A)
 
 
+def _scalar(value: bytes) -> bytes:
+    # coincurve pads what is short and reads past nothing but the first 32 bytes of what is long
+    if len(value) != 32 or not 0 < int.from_bytes(value, "big") < ORDER:
+        raise ValueError("a scalar must be 32 bytes, between 1 and n - 1")
+    return value
+
+
 def _negate(scalar: bytes) -> bytes:
-    value = int.from_bytes(scalar, "big")
-    if not 0 < value < ORDER:
-        raise ValueError("a scalar must be between 1 and n - 1")
-    return (ORDER - value).to_bytes(32, "big")
+    return (ORDER - int.from_bytes(_scalar(scalar), "big")).to_bytes(32, "big")
 
 
 def require_dleq(valid: bool) -> None:

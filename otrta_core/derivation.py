@@ -11,6 +11,7 @@ from coincurve import PrivateKey
 
 from otrta_core.curve import ORDER
 from otrta_core.errors import KeysetError
+from otrta_core.keyset import is_keyset_id
 
 _SECRET, _BLINDING = 0, 1
 _HARDENED = 0x80000000
@@ -25,7 +26,7 @@ def derive_secret(seed: bytes, keyset_id: str, counter: int) -> str:
         counter: below 2**64 (v2) or 2**31 (v1); never used twice.
 
     Raises:
-        KeysetError: the id's version is not known.
+        KeysetError: the id's version is not known, or the counter is out of range.
     """
     return _derive(seed, keyset_id, counter, _SECRET).hex()
 
@@ -39,13 +40,16 @@ def derive_blinding_factor(seed: bytes, keyset_id: str, counter: int) -> bytes:
 
 
 def _derive(seed: bytes, keyset_id: str, counter: int, kind: int) -> bytes:
-    version, raw_id = keyset_id[:2], bytes.fromhex(keyset_id)
-    if version == "01" and len(raw_id) == 33:
+    if not is_keyset_id(keyset_id):
+        raise KeysetError("secrets can be derived only for full keyset ids of version 00 and 01")
+    raw_id, v2 = bytes.fromhex(keyset_id), keyset_id.startswith("01")
+    # a hardened BIP-32 index has 31 bits: a larger counter would come back to secrets already used
+    if not 0 <= counter < (2**64 if v2 else 2**31):
+        raise KeysetError("the keyset's counter is out of range: no more secrets can be derived for it")
+    if v2:
         message = b"Cashu_KDF_HMAC_SHA256" + raw_id + counter.to_bytes(8, "big") + bytes([kind])
         return hmac.digest(seed, message, hashlib.sha256)
-    if version == "00" and len(raw_id) == 8:
-        return _derive_bip32(seed, int.from_bytes(raw_id, "big") % (2**31 - 1), counter, kind)
-    raise KeysetError("secrets can be derived only for keyset ids of version 00 (8 bytes) and 01 (33 bytes)")
+    return _derive_bip32(seed, int.from_bytes(raw_id, "big") % (2**31 - 1), counter, kind)
 
 
 def _derive_bip32(seed: bytes, keyset_number: int, counter: int, kind: int) -> bytes:

@@ -9,6 +9,7 @@
      ├── KeysetError                keyset_unknown, 400
      ├── DleqInvalid                dleq_invalid, 400
      ├── AmountError                amount_invalid, 400
+     ├── PriceError                 price_invalid, 400
      └── InvalidRequest             invalid_request, 400
           ├── UnsupportedParameter  unsupported_parameter, 400
           └── RequestNotPriceable   request_not_priceable, 400
@@ -67,6 +68,12 @@ class AmountError(OtrtaError):
     """An amount is negative, too large, or not written in a known unit."""
 
     code = "amount_invalid"
+
+
+class PriceError(OtrtaError):
+    """A price or a usage figure is negative, too large or not a whole number."""
+
+    code = "price_invalid"
 
 
 class InvalidRequest(OtrtaError):

@@ -36,7 +36,7 @@ class PaymentRequest:
 
     Attributes:
         amount: in ``unit``; a unit is required with it.
-        mints: URLs that the payee takes tokens from; empty means any.
+        mints: URLs that the payee takes tokens from, without trailing slashes; empty means any.
         single_use: whether it may be paid once only, None where the request does not say.
     """
 
@@ -81,7 +81,7 @@ class PaymentRequest:
         return cls(
             amount=_optional(top.get("a"), int, "a"),
             unit=_optional(top.get("u"), str, "u"),
-            mints=tuple(_typed(m, str, "m") for m in _items(top.get("m"))),
+            mints=tuple(_typed(m, str, "m").rstrip("/") for m in _items(top.get("m"))),
             id=_optional(top.get("i"), str, "i"),
             description=_optional(top.get("d"), str, "d"),
             single_use=_optional(top.get("s"), bool, "s"),
@@ -119,9 +119,9 @@ def _with_tags(fields: dict[str, Any], name: str, tags: tuple[tuple[str, ...], .
 
 
 def _typed(value: Any, kind: type[_T], name: str) -> _T:
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        if not (isinstance(value, str) and len(value) > _MAX_TEXT):
-            return value
+    fits = kind is bool or not isinstance(value, bool)
+    if fits and isinstance(value, kind) and not (isinstance(value, str) and len(value) > _MAX_TEXT):
+        return value
     raise PaymentRequestError(f"the payment request's field {name} has the wrong type or is too long")
 
 

@@ -10,15 +10,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Self
 
 from otrta_core.amounts import MAX_AMOUNT
-from otrta_core.errors import OtrtaError
+from otrta_core.errors import PriceError
 
 PER_MILLION = 1_000_000
-
-
-class PriceError(OtrtaError):
-    """A price or a usage figure is negative, too large or not a whole number."""
-
-    code = "price_invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,9 +50,11 @@ def minimum_msat(price: ModelPrice, call: CallRequest, *, min_output_tokens: int
 def affordable_output_tokens(price: ModelPrice, call: CallRequest, available_msat: int) -> int | None:
     """Return how many output tokens per choice ``available_msat`` can pay for, or None for no limit.
 
-    Never more than the model's own maximum and the request's own limit; 0 where not even the prompt is
-    covered.
+    Never more than the model's own maximum and the request's own limit; 0 where not even the prompt, or
+    the price's least, is covered.
     """
+    if available_msat < price.within_bounds(0):
+        return 0
     ceilings = [limit for limit in (price.max_output_tokens, call.output_limit) if limit is not None]
     if price.max_msat is None or available_msat < price.max_msat:
         rest = (available_msat - price.request_msat) * PER_MILLION - _prompt_tokens(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from otrta_core import wire
-from otrta_core.errors import InvalidRequest, RequestNotPriceable
+from otrta_core.errors import InvalidRequest, RequestNotPriceable, UnsupportedParameter
 
 Kind = Literal["chat", "embeddings"]
 
@@ -26,7 +26,20 @@ TOKENS_PER_REQUEST = 32
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _MAX_LIMIT = 100_000_000
 _MAX_CHOICES = 128
-_MESSAGE_OVERHEAD = {"role", "type"}  # a fixed word each, within TOKENS_PER_MESSAGE
+_MAX_WORD = 16  # roles and types are paid for by TOKENS_PER_MESSAGE, and templates copy roles into the prompt
+_UNBOUNDED = (
+    "audio",
+    "background",
+    "conversation",
+    "enforce_validation",
+    "extra_body",
+    "prediction",
+    "previous_response_id",
+    "response_schema",
+    "service_tier",
+    "web_search_options",
+)
+"""Fields that add to a call's price, or replace what was priced, by more than the body shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +70,13 @@ class CallRequest:
 
         Raises:
             InvalidRequest: not an object, or a field has the wrong type or sign.
+            UnsupportedParameter: a field whose price cannot be bounded.
             RequestNotPriceable: it holds something whose price has no bound.
         """
         if not isinstance(body, Mapping):
             raise InvalidRequest("the body must be a JSON object")
         model = body.get("model")
-        if not isinstance(model, str) or not model or len(model) > 256:
+        if not isinstance(model, str) or not model or len(model) > 256 or not model.isprintable():
             raise InvalidRequest("model must be the name of one model", param="model")
         if "," in model:
             raise InvalidRequest("model must name one model: several cannot be bought at once", param="model")
@@ -72,6 +86,7 @@ class CallRequest:
         if kind == "embeddings":
             return cls(kind=kind, model=model, prompt_tokens=_embedding_tokens(body.get("input")))
         text, images = _chat_tokens(body)
+        _refuse_unbounded(body)
         return cls(
             kind=kind,
             model=model,
@@ -81,6 +96,21 @@ class CallRequest:
             choices=_whole(body, "n", 1, _MAX_CHOICES) or 1,
             stream=bool(stream),
         )
+
+
+def _refuse_unbounded(body: Mapping[str, Any]) -> None:
+    for name in _UNBOUNDED:
+        if body.get(name) is not None:
+            raise UnsupportedParameter(f"{name} has no price here: leave it out", param=name)
+    if body.get("modalities") not in (None, ["text"]):
+        raise UnsupportedParameter("only text output has a price here", param="modalities")
+    tools = body.get("tools")
+    if tools is None:
+        return
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise InvalidRequest("tools must be a list of objects", param="tools")
+    if any(tool.get("type") != "function" for tool in tools):
+        raise RequestNotPriceable("only tools of type function have a price here", param="tools")
 
 
 def _whole(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
@@ -103,20 +133,26 @@ def _chat_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
         raise InvalidRequest("messages must be a list of at least one message", param="messages")
     tokens, images = TOKENS_PER_REQUEST, 0
     for message in messages:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        if not isinstance(message, Mapping) or not _is_word(message.get("role")):
             raise InvalidRequest("each message must be an object with a role", param="messages")
         more, pictures = _content_tokens(message.get("content"))
-        extras = {
-            k: v
-            for k, v in message.items()
-            if k not in _MESSAGE_OVERHEAD and k != "content" and v is not None
-        }
-        tokens += TOKENS_PER_MESSAGE + more + sum(_json_bytes(value) for value in extras.values())
+        extras = [
+            value
+            for key, value in message.items()
+            if value is not None
+            and key not in ("role", "content")
+            and not (key == "type" and _is_word(value))
+        ]
+        tokens += TOKENS_PER_MESSAGE + more + sum(_json_bytes(value) for value in extras)
         images += pictures
     for name in ("tools", "functions", "tool_choice", "function_call", "response_format"):
         if body.get(name) is not None:
             tokens += _json_bytes(body[name])
     return tokens, images
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and _utf8(value) <= _MAX_WORD
 
 
 def _content_tokens(content: object) -> tuple[int, int]:
@@ -170,7 +206,12 @@ def _is_token(value: object) -> bool:
 
 
 def _json_bytes(value: object) -> int:
-    return _utf8(value) if isinstance(value, str) else _utf8(wire.compact_json(value))
+    if isinstance(value, str):
+        return _utf8(value)
+    try:
+        return _utf8(wire.compact_json(value))
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deep") from None
 
 
 def _utf8(text: str) -> int:

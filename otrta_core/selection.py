@@ -75,12 +75,12 @@ def select_proofs(
     Args:
         proofs: to choose from, all of one unit.
         amount: what must remain after the fee, above zero, in the proofs' unit.
-        fee: the input fee of a set of proofs, in the same unit.
+        fee: the input fee of a set of proofs, in the same unit: summed ppk, rounded up (NUT-02).
         max_proofs: the most proofs to use.
 
     Returns:
-        The proofs, or None where they do not reach. Never more proofs than needed: without any one of
-        them the rest would not reach.
+        The proofs, or None where no choice of so many reaches. Never more proofs than needed: without
+        any one of them the rest would not reach.
     """
     if amount <= 0:
         raise AmountError("an amount to select must be above zero")
@@ -93,7 +93,7 @@ def select_proofs(
         if sum(p.amount for p in chosen) >= needed:
             return _without_needless(chosen, amount, fee)
         target = max(needed, target + 1)
-    return _largest_first(proofs, amount, fee, max_proofs)
+    return _worthiest_first(proofs, amount, fee, max_proofs)
 
 
 def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], int]:
@@ -120,19 +120,29 @@ def _cover(proofs: Sequence[Proof], target: int, max_proofs: int) -> list[Proof]
 
 
 def _without_needless(chosen: list[Proof], amount: int, fee: Callable[[Sequence[Proof]], int]) -> list[Proof]:
-    kept = sorted(chosen, key=lambda p: p.amount)
+    kept = sorted(chosen, key=_net_worth(chosen, fee))
     for proof in tuple(kept):
         fewer = [p for p in kept if p is not proof]
         if fewer and sum(p.amount for p in fewer) - fee(fewer) >= amount:
             kept = fewer
-    return kept
+    return sorted(kept, key=lambda p: p.amount)
 
 
-def _largest_first(
+def _net_worth(proofs: Sequence[Proof], fee: Callable[[Sequence[Proof]], int]) -> Callable[[Proof], int]:
+    """Return what each proof is worth after its own fee, in thousandths of a unit.
+
+    A thousand proofs of a keyset cost exactly its ppk, without rounding. So the k proofs of the highest
+    net worth reach an amount whenever any k of them do.
+    """
+    fee_ppk = {proof.id: fee([proof] * 1000) for proof in {p.id: p for p in proofs}.values()}
+    return lambda proof: 1000 * proof.amount - fee_ppk[proof.id]
+
+
+def _worthiest_first(
     proofs: Sequence[Proof], amount: int, fee: Callable[[Sequence[Proof]], int], max_proofs: int
 ) -> list[Proof] | None:
     chosen: list[Proof] = []
-    for proof in sorted(proofs, key=lambda p: p.amount, reverse=True)[:max_proofs]:
+    for proof in sorted(proofs, key=_net_worth(proofs, fee), reverse=True)[:max_proofs]:
         chosen.append(proof)
         if sum(p.amount for p in chosen) - fee(chosen) >= amount:
             return _without_needless(chosen, amount, fee)

@@ -14,6 +14,7 @@ from otrta_core.proof import Dleq, Proof, input_fee
 MAX_BYTES = 1 << 20
 MAX_PROOFS = 10_000
 MAX_SECRET = 4096
+MAX_WITNESS = 16_384
 _MAX_URL, _MAX_UNIT, _MAX_MEMO = 2048, 32, 4096
 _POINT = re.compile(r"0[23][0-9a-f]{64}", re.ASCII)
 _SCALAR = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -116,8 +117,8 @@ class Token:
 
 
 def _text(value: Any, limit: int, what: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= limit:
-        raise TokenError(f"the token's {what} is missing, empty or too long")
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not wire.is_utf8(value):
+        raise TokenError(f"the token's {what} is missing, empty, too long or not text")
     return value
 
 
@@ -157,9 +158,14 @@ def _dleq(value: Any) -> Dleq | None:
 
 
 def _witness(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value or None
-    return wire.compact_json(_dict(value))
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return _text(value, MAX_WITNESS, "witness")
+    try:
+        return _text(wire.compact_json(_dict(value)), MAX_WITNESS, "witness")
+    except (TypeError, RecursionError):
+        raise TokenError("the token's witness is not JSON") from None
 
 
 def _proof(fields: dict[Any, Any], keyset_id: Any, names: Mapping[str, str]) -> Proof:

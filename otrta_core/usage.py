@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from otrta_core.pricing import PriceError, Usage
+from otrta_core.errors import PriceError
+from otrta_core.pricing import Usage
 
 
 def usage_from_body(body: object) -> Usage | None:

@@ -6,6 +6,7 @@ Every reader is linear in its input, refuses nesting beyond a small depth, and r
 import base64
 import binascii
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
@@ -82,9 +83,17 @@ def _walk(data: bytes, at: int, depth: int) -> int:
     items = length * (2 if major == 5 else 1)
     if items > len(data) - at:
         raise ValueError("truncated CBOR")
-    for _ in range(items):
+    for item in range(items):
+        if major == 5 and item % 2 == 0:
+            _check_key(data, at)
         at = _walk(data, at, depth - 1)
     return at
+
+
+def _check_key(data: bytes, at: int) -> None:
+    # arrays, maps and floats as keys can be made to collide: Python hashes them without a seed
+    if at < len(data) and data[at] >> 5 > 3:
+        raise ValueError("a CBOR map key must be a number or a string")
 
 
 def _walk_indefinite(data: bytes, at: int, major: int, depth: int) -> int:
@@ -94,6 +103,8 @@ def _walk_indefinite(data: bytes, at: int, major: int, depth: int) -> int:
     while at < len(data) and data[at] != _BREAK:
         if major <= 3 and (data[at] >> 5 != major or data[at] & 31 == 31):
             raise ValueError("malformed CBOR string")
+        if major == 5 and items % 2 == 0:
+            _check_key(data, at)
         at = _walk(data, at, depth - 1)
         items += 1
     if at >= len(data) or (major == 5 and items % 2):
@@ -116,16 +127,37 @@ def _bounded(data: bytes, at: int) -> int:
     return at
 
 
-def from_json(data: str | bytes, *, parse_float: Callable[[str], Any] = float) -> Any:
-    """Decode JSON; NaN, infinities, huge integers and deep nesting raise ValueError."""
+def from_json(data: str | bytes, *, parse_float: Callable[[str], Any] | None = None) -> Any:
+    """Decode JSON; NaN, infinities (1e999 too), huge integers and deep nesting raise ValueError.
+
+    Args:
+        data: text, or bytes in a Unicode encoding.
+        parse_float: what to make of a number with a point or an exponent.
+    """
     try:
-        return json.loads(data, parse_constant=_refuse_constant, parse_float=parse_float)
+        return json.loads(data, parse_constant=_refuse_constant, parse_float=parse_float or _finite)
     except RecursionError:
         raise ValueError("JSON nested too deep") from None
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("a number in the JSON is too large")
+    return value
+
+
 def _refuse_constant(_word: str) -> NoReturn:
     raise ValueError("NaN and infinities are not JSON")
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether ``text`` can be written as UTF-8: JSON can smuggle in half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def compact_json(value: Any) -> str:

@@ -47,6 +47,7 @@ class Admission:
     call_id: str = field(default_factory=lambda: str(uuid4()))
     usage_seen: UsageSeen | None = None
     outcome: Literal["success", "failure"] | None = None
+    failure: str | None = None
     logged: asyncio.Event = field(default_factory=asyncio.Event)
 
     def record_success(self, usage: UsageSeen | None) -> None:
@@ -55,8 +56,9 @@ class Admission:
         self.outcome = "success"
         self.logged.set()
 
-    def record_failure(self) -> None:
-        """Note that an attempt failed; a fallback or retry may still succeed after it."""
+    def record_failure(self, failure: str) -> None:
+        """Note the exception's class name of a failed attempt; a fallback may still succeed after it."""
+        self.failure = failure
         if self.outcome is None:
             self.outcome = "failure"
         self.logged.set()
@@ -64,8 +66,9 @@ class Admission:
     async def wait_for_usage(self, timeout_s: float, failure_grace_s: float = 0.05) -> UsageSeen | None:
         """Wait until LiteLLM has logged this call and return its count, or None.
 
-        Call it after the response has ended. A failure is believed only after ``failure_grace_s``, because the log of
-        a fallback's success may be behind it in the queue. Cancellation changes nothing.
+        Call it after the response has ended, where the response itself had no usage. A failure is believed only after
+        ``failure_grace_s``, because the log of a fallback's success may be behind it in the queue. A plain call that
+        was cancelled is never logged and costs the whole ``timeout_s``. Cancellation changes nothing.
         """
         deadline_s = time.monotonic() + timeout_s
         while self.outcome != "success":
@@ -88,7 +91,7 @@ async def custom_auth(request: Request, api_key: str) -> UserAPIKeyAuth | None:
     """Accept the call that the gate admitted, on its path and model; None leaves every other to LiteLLM's own auth.
 
     Raises:
-        ProxyException: 403, the admission is for another path or model. Nothing else is asked then, so that an
+        ProxyException: 403, the admission is for another path, query or model. Nothing else is asked then, so that an
             operator's own auth that lets strangers in cannot widen what was paid for.
     """
     admission = ADMISSION.get()
@@ -96,6 +99,9 @@ async def custom_auth(request: Request, api_key: str) -> UserAPIKeyAuth | None:
         return None
     if request.scope.get("path") != admission.path:
         raise _refused(admission, "path")
+    # LiteLLM takes `?model=` before the body's model, so a paid call has no query string.
+    if admission.kind == "paid" and request.scope.get("query_string"):
+        raise _refused(admission, "query")
     if admission.model is not None and await _requested_model(request) != admission.model:
         raise _refused(admission, "model")
     name = f"otrta-{admission.kind}"

@@ -29,17 +29,20 @@ class Observer(CustomLogger):  # type: ignore[misc]  # litellm is untyped here
         """Note the failed attempt; LiteLLM may still fall back to another deployment."""
         admission = _admission_of(kwargs)
         if admission is not None:
-            admission.record_failure()
+            admission.record_failure(type(kwargs.get("exception")).__name__)
 
 
 def usage_of(kwargs: Mapping[str, object]) -> UsageSeen | None:
-    """Read the token counts from a log event's ``standard_logging_object``; None when it has none to trust."""
+    """Read the token counts from a log event's ``standard_logging_object``; None when it has none to trust.
+
+    Where the upstream of a call without a stream reports no usage, LiteLLM logs zeros: they count as none.
+    """
     log = kwargs.get("standard_logging_object")
     if not isinstance(log, Mapping):
         return None
     prompt_tokens = _tokens(log.get("prompt_tokens"))
     completion_tokens = _tokens(log.get("completion_tokens"))
-    if prompt_tokens is None or completion_tokens is None:
+    if prompt_tokens is None or completion_tokens is None or prompt_tokens + completion_tokens == 0:
         return None
     metadata = log.get("metadata")
     usage = metadata.get("usage_object") if isinstance(metadata, Mapping) else None

@@ -16,9 +16,7 @@ from typing import Any, NoReturn
 
 import structlog
 from fastapi import FastAPI, Request
-from litellm.proxy import proxy_server
 from litellm.proxy._types import UserAPIKeyAuth
-from litellm.proxy.auth import user_api_key_auth as litellm_auth
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -43,6 +41,7 @@ def install(gate_factory: Callable[[ASGIApp], ASGIApp]) -> None:
     Raises:
         WiringError: nothing may be served then, as the gate would not stand before every path.
     """
+    proxy_server, litellm_auth = _litellm()
     if importlib.util.find_spec("httptools") is None:
         raise WiringError(
             "httptools is missing: without it uvicorn cuts off tokens above 16 kB. Install otrta[gateway]."
@@ -65,6 +64,7 @@ def run_at_shutdown(close: Callable[[], Awaitable[None]]) -> None:
     Raises:
         WiringError: LiteLLM's lifespan has no such step.
     """
+    proxy_server, _ = _litellm()
     lifespan = getattr(proxy_server.proxy_startup_event, "__wrapped__", None)
     if not _calls_global(lifespan, "proxy_shutdown_event"):
         raise WiringError("LiteLLM's lifespan no longer calls proxy_shutdown_event.")
@@ -89,6 +89,14 @@ def refuse_start(message: str) -> NoReturn:
     sys.stderr.write(f"otrta: {' '.join(message.split())}\n")
     sys.stderr.flush()
     os._exit(_STARTUP_FAILED)
+
+
+def _litellm() -> tuple[Any, ModuleType]:
+    """LiteLLM's application and auth modules; importing them builds the application, so not before it is wanted."""
+    from litellm.proxy import proxy_server  # noqa: PLC0415
+    from litellm.proxy.auth import user_api_key_auth  # noqa: PLC0415
+
+    return proxy_server, user_api_key_auth
 
 
 class _Outermost:

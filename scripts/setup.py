@@ -4,13 +4,14 @@
 requirements cannot stand beside LiteLLM's. Each is installed from the complete pins of its constraints file,
 without resolution, by uv, or by pip where uv fails (uv does not read pip's configuration).
 
-A stamp in each environment tells what it was made from. It says "unfinished" while the environment is being
-changed, so a run that broke half-way is started over by the next one.
+A stamp in each environment tells where and from what it was made. It says "unfinished" while the environment
+is being changed, so a run that broke half-way is started over by the next one.
 """
 
 import fcntl
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,7 @@ from shutil import rmtree
 ROOT = Path(__file__).resolve().parent.parent
 UNFINISHED = "unfinished"
 IS_USABLE = "import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
+HAS_OTRTA = "import sys; from importlib.util import find_spec; sys.exit(find_spec('otrta_core') is None)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +47,17 @@ class Environment:
         return self.stamp.read_text() if self.stamp.is_file() else ""
 
 
-def fingerprint(pins: Path, pyproject: Path) -> str:
-    """A digest of what decides an environment's content: where it is, its pins, and what pyproject.toml installs."""
+def fingerprint(environment: Environment, pyproject: Path) -> str:
+    """What an environment is made from: its place, and a digest of its pins and of the project's metadata."""
     declared = tomllib.loads(pyproject.read_text())
-    parts = [
-        str(pins.parent),
-        pins.read_text(),
-        json.dumps(
-            [declared["build-system"], declared["project"], declared["tool"]["hatch"]], sort_keys=True
-        ),
-    ]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    installed = [declared["build-system"], declared["project"], declared["tool"]["hatch"]]
+    made_from = environment.pins.read_text() + json.dumps(installed, sort_keys=True)
+    return f"{environment.directory}\n{hashlib.sha256(made_from.encode()).hexdigest()}\n"
 
 
 def runs(python: Path, code: str) -> bool:
-    """Whether this interpreter is there and runs this code without an error."""
-    return python.exists() and subprocess.run([python, "-c", code], capture_output=True).returncode == 0
+    """Whether this interpreter is there and runs this code without an error, isolated from ours."""
+    return python.exists() and subprocess.run([python, "-I", "-c", code], capture_output=True).returncode == 0
 
 
 def say(sentence: str) -> None:
@@ -69,14 +66,22 @@ def say(sentence: str) -> None:
 
 
 def run(*command: str | Path) -> None:
-    """Run a command in the checkout, its output on stderr; raises CalledProcessError when it fails."""
-    subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=True)
+    """Run a command in the checkout, its output on stderr; raises CalledProcessError when it fails.
+
+    It inherits the lock, so that one which outlives a killed set-up still keeps the next set-up waiting.
+    """
+    subprocess.run(command, cwd=ROOT, stdout=sys.stderr, close_fds=False, check=True)
 
 
 def begin(environment: Environment) -> None:
-    """Mark the environment unfinished, and make it anew unless a usable and finished one is there."""
+    """Mark the environment unfinished, and make it anew where a usable, finished one is not there.
+
+    One that was moved counts as unfinished, because its programs name its old place. One without a stamp was
+    made by hand and is kept.
+    """
     directory = environment.directory
-    if environment.stamped() == UNFINISHED or not runs(environment.python, IS_USABLE):
+    broken = environment.stamped() and not environment.stamped().startswith(f"{directory}\n")
+    if broken or not runs(environment.python, IS_USABLE):
         directory.mkdir(exist_ok=True)
         environment.stamp.write_text(UNFINISHED)
         for entry in directory.iterdir():
@@ -116,10 +121,11 @@ def main() -> None:
         Environment(ROOT / ".venv-mint", ROOT / "constraints-mint.txt"),
     ]
     with (ROOT / ".setup.lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
         fcntl.flock(lock, fcntl.LOCK_EX)
         for environment in environments:
-            wanted = fingerprint(environment.pins, ROOT / "pyproject.toml")
-            if environment.stamped() == wanted and runs(environment.python, "pass"):
+            wanted = fingerprint(environment, ROOT / "pyproject.toml")
+            if environment.stamped() == wanted and runs(environment.python, HAS_OTRTA):
                 continue
             begin(environment)
             install(environment, get_uv(environments[0]))
@@ -130,9 +136,7 @@ if __name__ == "__main__":
     try:
         main()
     except subprocess.CalledProcessError as failed:
-        say(
-            f"failed at `{' '.join(map(str, failed.cmd))}`; what it said is above. Run the same make again to start over."
-        )
+        say(f"failed at `{' '.join(map(str, failed.cmd))}`; its reason is above. The next make starts over.")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

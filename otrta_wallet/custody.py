@@ -1,0 +1,71 @@
+"""Proofs that change hands: a token comes in, a token goes out, and what was set aside is let go."""
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, update
+
+from otrta_core import Proof, Token
+from otrta_wallet import store
+from otrta_wallet.errors import TokenPending, TokenSpent
+from otrta_wallet.records import Transfer
+from otrta_wallet.schema import ProofStatus, proofs
+
+DEBT = "debt:"
+"""A holder that begins so is a debt: nothing that is held for it is ever let go."""
+
+HELD_S = 120.0
+"""How long proofs stay set aside for a token that was then never made."""
+
+
+def take_in(conn: Connection, token: Token, operation_id: str, now: float) -> None:
+    """Store a token's proofs as inputs of an operation; ones that we handed out before come back."""
+    ys = [proof.Y for proof in token.proofs]
+    known = store.proofs_by_y(conn, ys)
+    statuses = {status for _, status, _ in known.values()}
+    if ProofStatus.SPENT in statuses:
+        raise TokenSpent("the token has been spent already")
+    if statuses - {ProofStatus.SENT}:
+        raise TokenPending("the token is in this wallet already")
+    store.forget_proofs(conn, list(known))
+    proofs = [(proof, operation_id) for proof in token.proofs]
+    store.insert_proofs(conn, proofs, mint=token.mint, unit=token.unit, status=ProofStatus.INCOMING, now=now)
+
+
+def hand_out(
+    conn: Connection,
+    now: float,
+    mint: str,
+    unit: str,
+    chosen: Sequence[Proof],
+    memo: str | None,
+    with_dleq: bool,
+    reference: str | None,
+    record: str | None,
+) -> Transfer:
+    """Make available proofs into a token and its transfer; ``record`` is the kind of the history's line."""
+    token = Token(mint, unit, tuple(sorted(chosen, key=lambda p: (p.amount, p.Y))), memo)
+    text = (token if with_dleq else token.without_dleq()).encode()
+    transfer = Transfer(uuid.uuid4().hex, mint, unit, token.amount, text, "open", reference, now)
+    store.save_transfer(conn, transfer)
+    store.move_proofs(
+        conn,
+        [p.Y for p in chosen],
+        was=ProofStatus.AVAILABLE,
+        now_is=ProofStatus.SENT,
+        holder=transfer.id,
+        now=now,
+    )
+    if record is not None:
+        store.record(conn, record, -token.amount, unit=unit, mint=mint, reference=transfer.id, now=now)
+    return transfer
+
+
+def let_go(conn: Connection, now: float) -> None:
+    """Make proofs available again that were held for a token which was then never made."""
+    forgotten = proofs.c.status == ProofStatus.HELD, proofs.c.changed_at < now - HELD_S
+    conn.execute(
+        update(proofs)
+        .where(*forgotten, proofs.c.holder.not_like(f"{DEBT}%"))
+        .values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now)
+    )

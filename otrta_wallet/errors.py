@@ -1,0 +1,123 @@
+"""The errors of the wallet.
+
+::
+
+    OtrtaError
+     └── WalletError
+          ├── MintError
+          │    ├── MintUnreachable   mint_unreachable, 503: nothing was sent
+          │    ├── OutcomeUnknown    outcome_unknown, 503: journalled; recovery decides by the mint's state
+          │    └── MintRefused       token_invalid, 400: the mint answered no, and nothing changed hands
+          ├── MintNotKnown           mint_not_accepted, 400
+          ├── UnitMismatch           unit_not_accepted, 400
+          ├── TokenSpent             token_already_spent, 400
+          ├── TokenPending           token_pending, 409
+          ├── TokenUneconomic        token_uneconomic, 400
+          ├── NotEnoughFunds         wallet_empty, 402
+          ├── QuoteNotPaid           quote_not_paid, 402
+          └── WalletBusy             wallet_busy, 409
+"""
+
+from otrta_core import OtrtaError
+
+
+class WalletError(OtrtaError):
+    """Base of the wallet's errors."""
+
+    code = "wallet_error"
+
+
+class MintError(WalletError):
+    """The mint could not be used."""
+
+    code = "mint_error"
+    http_status = 503
+
+
+class MintUnreachable(MintError):
+    """No byte of the request reached the mint; what was to be spent is untouched."""
+
+    code = "mint_unreachable"
+
+
+class OutcomeUnknown(MintError):
+    """The request may or may not have been carried out; the journal holds it and recovery finishes it.
+
+    Attributes:
+        operation_id: of the journalled operation, or None for a call that moves no money.
+    """
+
+    code = "outcome_unknown"
+
+    def __init__(self, message: str, operation_id: str | None = None) -> None:
+        super().__init__(message)
+        self.operation_id = operation_id
+
+
+class MintRefused(MintError):
+    """The mint answered with an error (NUT-00).
+
+    Attributes:
+        status: HTTP status.
+        mint_code: the error code of the specs, or None.
+    """
+
+    code = "token_invalid"
+    http_status = 400
+
+    def __init__(self, message: str, status: int, mint_code: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.mint_code = mint_code
+
+
+class MintNotKnown(WalletError):
+    """The token is of a mint that this wallet does not use."""
+
+    code = "mint_not_accepted"
+
+
+class UnitMismatch(WalletError):
+    """The token's unit is not the one that its keysets have, or not one that this wallet counts."""
+
+    code = "unit_not_accepted"
+
+
+class TokenSpent(WalletError):
+    """A proof of the token has been spent already."""
+
+    code = "token_already_spent"
+
+
+class TokenPending(WalletError):
+    """A proof of the token is being spent right now."""
+
+    code = "token_pending"
+    http_status = 409
+
+
+class TokenUneconomic(WalletError):
+    """Redeeming the token would cost as much in input fees as it is worth."""
+
+    code = "token_uneconomic"
+
+
+class NotEnoughFunds(WalletError):
+    """The wallet has too little that it can spend at this mint and in this unit."""
+
+    code = "wallet_empty"
+    http_status = 402
+
+
+class QuoteNotPaid(WalletError):
+    """The invoice of a mint quote has not been paid yet."""
+
+    code = "quote_not_paid"
+    http_status = 402
+
+
+class WalletBusy(WalletError):
+    """Another process has this wallet open."""
+
+    code = "wallet_busy"
+    http_status = 409

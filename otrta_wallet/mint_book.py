@@ -1,0 +1,162 @@
+"""The mints that a wallet uses, with their keysets kept at hand."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import anyio
+import httpx
+
+from otrta_core import Keyset, KeysetError, Token
+from otrta_wallet import store
+from otrta_wallet.errors import MintError, MintNotKnown, UnitMismatch, WalletError
+from otrta_wallet.mint_client import MintClient
+from otrta_wallet.mint_url import normalize_mint_url
+from otrta_wallet.transactions import Transactions
+
+REFRESH_EVERY_S = 60.0
+"""How often at most an unknown keyset in a stranger's token makes us ask its mint."""
+
+
+class MintBook:
+    """Known mints. Only ``add`` and ``refresh`` talk to a mint, and only to one that was added."""
+
+    def __init__(self, transactions: Transactions, http: httpx.AsyncClient) -> None:
+        self._db = transactions
+        self._http = http
+        self._clients: dict[str, MintClient] = {}
+        self._keysets: dict[str, dict[str, Keyset]] = {}
+        self._refreshed_at: dict[str, float] = {}
+        self._lock = anyio.Lock()
+
+    async def load(self) -> None:
+        """Read mints and keysets from the store."""
+        urls, self._keysets = await self._db.run(
+            lambda conn, _now: (store.mint_urls(conn), store.load_keysets(conn))
+        )
+        self._clients = {url: MintClient(url, self._http) for url in urls}
+
+    @property
+    def urls(self) -> list[str]:
+        """The mints in the order they were added."""
+        return list(self._clients)
+
+    def client(self, url: str) -> MintClient:
+        """Return the client of a known mint.
+
+        Raises:
+            MintNotKnown: it was never added.
+        """
+        client = self._clients.get(url)
+        if client is None:
+            raise MintNotKnown("this mint is not one of those in use here")
+        return client
+
+    def keysets(self, url: str) -> Mapping[str, Keyset]:
+        """Return the keysets at hand of a known mint, by full id."""
+        self.client(url)
+        return self._keysets.get(url, {})
+
+    async def add(self, url: str, *, offline_ok: bool = False) -> str:
+        """Add a mint and fetch its keysets; returns its URL in normal form.
+
+        Args:
+            url: of the mint.
+            offline_ok: keep it although it cannot be reached now.
+
+        Raises:
+            MintNotKnown: not a mint's URL.
+            MintError: it could not be reached, and ``offline_ok`` is not set; nothing was added.
+            KeysetError: its keysets do not hold.
+        """
+        url = normalize_mint_url(url)
+        client = self._clients.get(url) or MintClient(url, self._http)
+        name = None
+        try:
+            name = (await client.info()).name
+        except MintError:
+            if not offline_ok:
+                raise
+        fresh = url not in self._clients
+        self._clients[url] = client
+        try:
+            await self.refresh(url)
+        except MintError:
+            if not offline_ok:
+                if fresh:
+                    del self._clients[url]
+                raise
+        await self._db.run(lambda conn, now: store.add_mint(conn, url, name, now))
+        return url
+
+    async def refresh(self, url: str) -> None:
+        """Fetch the list of keysets, and the keys of those not yet known.
+
+        Raises:
+            MintError: the mint could not be asked.
+            KeysetError: a keyset does not hold; what was known stays.
+        """
+        client = self.client(url)
+        async with self._lock:
+            known = self._keysets.get(url, {})
+            found: dict[str, Keyset] = {}
+            for entry in await client.keysets():
+                old = known.get(entry.id)
+                if old is None:
+                    if not entry.id.startswith(("00", "01")):
+                        continue  # of a later version than this one: not used, not misread
+                    found[entry.id] = await client.keyset(entry)
+                else:
+                    found[entry.id] = Keyset(
+                        old.id, old.unit, old.keys, entry.input_fee_ppk or 0, entry.final_expiry, entry.active
+                    )
+            await self._db.run(lambda conn, _now: store.save_keysets(conn, url, found.values()))
+            self._keysets[url] = {**known, **found}
+            self._refreshed_at[url] = time.monotonic()
+
+    async def active_keyset(self, url: str, unit: str) -> Keyset:
+        """Return the active keyset of a unit with the lowest fee.
+
+        Raises:
+            MintError: none is at hand and the mint could not be asked.
+            WalletError: the mint has no active keyset of this unit.
+        """
+        for attempt in range(2):
+            fitting = [k for k in self.keysets(url).values() if k.active and k.unit == unit]
+            if fitting:
+                return min(fitting, key=lambda k: (k.input_fee_ppk, k.id))
+            if attempt == 0:
+                await self.refresh(url)
+        raise WalletError(f"the mint {url} makes no new e-cash in {unit}")
+
+    def fee_ppk(self, url: str) -> dict[str, int]:
+        """Return the input fee by keyset id."""
+        return {keyset.id: keyset.input_fee_ppk for keyset in self.keysets(url).values()}
+
+    def units(self, url: str) -> dict[str, int]:
+        """Return the units with an active keyset, each with its input fee in ppk."""
+        active = [k for k in self.keysets(url).values() if k.active]
+        return {k.unit: min(o.input_fee_ppk for o in active if o.unit == k.unit) for k in active}
+
+    async def resolve(self, token: Token, *, clock: Callable[[], float] = time.monotonic) -> Token:
+        """Return the token with its mint's URL in normal form and full keyset ids, all of its own unit.
+
+        A keyset that is not at hand is asked for at its mint, at most every ``REFRESH_EVERY_S``.
+
+        Raises:
+            MintNotKnown: of another mint; nothing was asked anywhere.
+            KeysetError: a keyset is not this mint's.
+            UnitMismatch: the keysets' unit is not the token's word.
+            MintError: the mint had to be asked and could not.
+        """
+        url = normalize_mint_url(token.mint)
+        self.client(url)
+        try:
+            full = token.resolve(self.keysets(url))
+        except KeysetError:
+            if clock() - self._refreshed_at.get(url, float("-inf")) < REFRESH_EVERY_S:
+                raise
+            await self.refresh(url)
+            full = token.resolve(self.keysets(url))
+        if {self.keysets(url)[proof.id].unit for proof in full.proofs} != {token.unit}:
+            raise UnitMismatch("the token's unit is not that of its proofs")
+        return Token(url, full.unit, full.proofs, full.memo)

@@ -1,0 +1,267 @@
+"""Talking to one mint over HTTP (NUT-01, 02, 03, 04, 06, 07, 09, 23).
+
+Replies are read to a bound, parsed by pydantic, and every failure becomes one of three errors: nothing was
+sent, the mint refused, or the outcome is unknown.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+import anyio
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from otrta_core import Keyset, KeysetError, Proof
+from otrta_wallet.errors import MintRefused, MintUnreachable, OutcomeUnknown
+
+MAX_REPLY_BYTES = 8 << 20
+TRIES = 3
+_FIRST_PAUSE_S = 0.2
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=130, to_lower=True)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+ProofState = Literal["UNSPENT", "PENDING", "SPENT"]
+QuoteState = Literal["UNPAID", "PAID", "ISSUED", "PENDING"]
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class DleqReply(_Reply):
+    """The DLEQ of a blind signature (NUT-12)."""
+
+    e: Hex
+    s: Hex
+
+
+class BlindSignature(_Reply):
+    """A promise of the mint (NUT-00)."""
+
+    amount: Count
+    id: Hex
+    C_: Hex
+    dleq: DleqReply | None = None
+
+
+class BlindedMessage(_Reply):
+    """An output sent to the mint (NUT-00)."""
+
+    amount: Count
+    id: Hex
+    B_: Hex
+
+
+class _Signatures(_Reply):
+    signatures: Annotated[list[BlindSignature], Field(max_length=10_000)]
+
+
+class Restored(_Signatures):
+    """The outputs that the mint has signed before, with their signatures (NUT-09)."""
+
+    outputs: Annotated[list[BlindedMessage], Field(max_length=10_000)]
+
+
+class _State(_Reply):
+    Y: Hex
+    state: ProofState
+
+
+class _States(_Reply):
+    states: Annotated[list[_State], Field(max_length=10_000)]
+
+
+class KeysetEntry(_Reply):
+    """A line of the mint's list of keysets (NUT-02)."""
+
+    id: Hex
+    unit: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    active: bool
+    input_fee_ppk: Count | None = None
+    final_expiry: Count | None = None
+
+
+class _Keysets(_Reply):
+    keysets: Annotated[list[KeysetEntry], Field(max_length=10_000)]
+
+
+class _Keys(_Reply):
+    id: Hex
+    unit: str
+    keys: Annotated[dict[Annotated[int, Field(gt=0, lt=2**64)], Hex], Field(max_length=256)]
+
+
+class _KeysReply(_Reply):
+    keysets: Annotated[list[_Keys], Field(max_length=1000)]
+
+
+class MintQuote(_Reply):
+    """A request for payment that the mint made (NUT-04, NUT-23)."""
+
+    quote: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+    request: Annotated[str, StringConstraints(max_length=8192)]
+    amount: Count | None = None
+    unit: str | None = None
+    state: QuoteState
+    expiry: int | None = None
+
+
+class MintInfo(_Reply):
+    """What the mint says of itself (NUT-06); only what the wallet uses."""
+
+    name: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    version: Annotated[str, StringConstraints(max_length=200)] | None = None
+    nuts: dict[str, Any] = {}
+
+
+_R = TypeVar("_R", bound=_Reply)
+
+
+class MintClient:
+    """One mint's API. Thin: it decides nothing and keeps nothing.
+
+    Every method raises MintUnreachable (nothing was sent), MintRefused (the mint's error) or
+    OutcomeUnknown (anything else, a malformed reply included). Calls that change nothing are tried
+    ``TRIES`` times. A cancelled call may or may not have been carried out.
+    """
+
+    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+        self.url = url
+        self._client = client
+
+    async def info(self) -> MintInfo:
+        """Ask for the mint's information (NUT-06)."""
+        return await self._ask("GET", "/v1/info", MintInfo)
+
+    async def keysets(self) -> list[KeysetEntry]:
+        """List all keysets, active or not (NUT-02)."""
+        return (await self._ask("GET", "/v1/keysets", _Keysets)).keysets
+
+    async def keyset(self, entry: KeysetEntry) -> Keyset:
+        """Fetch the keys of a keyset and check that its id belongs to them (NUT-01, NUT-02).
+
+        Raises:
+            KeysetError: the mint sent other keys, or ones that do not fit the id.
+        """
+        reply = await self._ask("GET", f"/v1/keys/{entry.id}", _KeysReply)
+        found = next((k for k in reply.keysets if k.id == entry.id), None)
+        if found is None or found.unit != entry.unit:
+            raise KeysetError("the mint does not show the keys of a keyset that it lists")
+        keyset = Keyset(
+            entry.id, entry.unit, found.keys, entry.input_fee_ppk or 0, entry.final_expiry, entry.active
+        )
+        keyset.verify_id()
+        return keyset
+
+    async def request_mint_quote(self, amount: int, unit: str) -> MintQuote:
+        """Ask for a bolt11 invoice of ``amount`` (NUT-23)."""
+        return await self._once("/v1/mint/quote/bolt11", {"amount": amount, "unit": unit}, MintQuote)
+
+    async def mint_quote(self, quote_id: str) -> MintQuote:
+        """Ask for the state of a quote (NUT-04)."""
+        return await self._ask("GET", f"/v1/mint/quote/bolt11/{quote_id}", MintQuote)
+
+    async def mint(self, quote_id: str, outputs: Sequence[Mapping[str, Any]]) -> list[BlindSignature]:
+        """Have the outputs of a paid quote signed (NUT-04); posted once."""
+        body = {"quote": quote_id, "outputs": list(outputs)}
+        return (await self._once("/v1/mint/bolt11", body, _Signatures)).signatures
+
+    async def swap(
+        self, inputs: Sequence[Proof], outputs: Sequence[Mapping[str, Any]]
+    ) -> list[BlindSignature]:
+        """Spend ``inputs`` and have ``outputs`` signed (NUT-03); posted once."""
+        body = {"inputs": [_input(proof) for proof in inputs], "outputs": list(outputs)}
+        return (await self._once("/v1/swap", body, _Signatures)).signatures
+
+    async def check_state(self, ys: Sequence[str]) -> dict[str, ProofState]:
+        """Ask for the state of proofs by Y (NUT-07); one entry for every Y asked for."""
+        states: dict[str, ProofState] = {}
+        for at in range(0, len(ys), 500):
+            part = list(ys[at : at + 500])
+            reply = await self._ask("POST", "/v1/checkstate", _States, {"Ys": part})
+            found = {state.Y: state.state for state in reply.states}
+            if found.keys() != set(part):
+                raise OutcomeUnknown("the mint's answer about states does not match the question")
+            states |= found
+        return states
+
+    async def restore(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, BlindSignature]:
+        """Ask which outputs the mint has signed before (NUT-09); signatures by B_."""
+        signatures: dict[str, BlindSignature] = {}
+        for at in range(0, len(outputs), 500):
+            body = {"outputs": list(outputs[at : at + 500])}
+            reply = await self._ask("POST", "/v1/restore", Restored, body)
+            if len(reply.outputs) != len(reply.signatures):
+                raise OutcomeUnknown("the mint's answer to a restore does not match itself")
+            signatures |= {o.B_: s for o, s in zip(reply.outputs, reply.signatures, strict=True)}
+        return signatures
+
+    async def _ask(self, method: str, path: str, kind: type[_R], body: Mapping[str, Any] | None = None) -> _R:
+        pause_s = _FIRST_PAUSE_S
+        for left in reversed(range(TRIES)):
+            try:
+                return await self._call(method, path, kind, body)
+            except (MintUnreachable, OutcomeUnknown):
+                if not left:
+                    raise
+            await anyio.sleep(pause_s)
+            pause_s *= 3
+        raise AssertionError("unreachable")
+
+    async def _once(self, path: str, body: Mapping[str, Any], kind: type[_R]) -> _R:
+        return await self._call("POST", path, kind, body)
+
+    async def _call(self, method: str, path: str, kind: type[_R], body: Mapping[str, Any] | None) -> _R:
+        try:
+            async with self._client.stream(method, self.url + path, json=body) as response:
+                data = bytearray()
+                async for chunk in response.aiter_bytes():
+                    data += chunk
+                    if len(data) > MAX_REPLY_BYTES:
+                        raise OutcomeUnknown("the mint's reply is too large")
+        except _NOT_SENT as error:
+            raise MintUnreachable(f"the mint {self.url} cannot be reached") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise OutcomeUnknown(f"the mint {self.url} did not answer") from error
+        if response.status_code == 200:
+            try:
+                return kind.model_validate_json(bytes(data))
+            except ValidationError:
+                raise OutcomeUnknown("the mint's reply is not what the specs say") from None
+        raise _refusal(self.url, response.status_code, bytes(data))
+
+
+def _refusal(url: str, status: int, data: bytes) -> MintRefused | OutcomeUnknown:
+    if status == 429 or not 400 <= status < 500:
+        return OutcomeUnknown(f"the mint {url} answered with HTTP {status}")
+    try:
+        error = _Error.model_validate_json(data)
+    except ValidationError:
+        error = _Error()
+    detail = error.detail if isinstance(error.detail, str) else "it gave no reason"
+    return MintRefused(f"the mint refused: {detail[:200]}", status, error.code)
+
+
+class _Error(_Reply):
+    detail: Any = None
+    code: int | None = None
+
+
+def _input(proof: Proof) -> dict[str, Any]:
+    # the blinding factor r, in a token's DLEQ, must never reach the mint (NUT-12)
+    fields: dict[str, Any] = {"amount": proof.amount, "id": proof.id, "secret": proof.secret, "C": proof.C}
+    if proof.witness is not None:
+        fields["witness"] = proof.witness
+    return fields
+
+
+def new_http_client(*, timeout_s: float = 30.0) -> httpx.AsyncClient:
+    """Make the one kind of HTTP client that talks to mints: no proxies from the environment, no redirects."""
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout_s, connect=10.0),
+        limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+        follow_redirects=False,
+        trust_env=False,
+        headers={"User-Agent": "otrta"},
+    )

@@ -1,0 +1,58 @@
+"""Outputs: made from the seed, and turned into proofs by the mint's signatures (NUT-00, NUT-12, NUT-13)."""
+
+from collections.abc import Mapping, Sequence
+
+from otrta_core import Dleq, Keyset, Proof, curve, derive_blinding_factor, derive_secret
+from otrta_wallet.errors import OutcomeUnknown
+from otrta_wallet.mint_client import BlindSignature
+from otrta_wallet.records import Output
+
+
+def make_outputs(
+    seed: bytes, keyset_id: str, first_counter: int, amounts: Sequence[tuple[int, str | None]]
+) -> list[Output]:
+    """Blind one output per (amount, holder), with consecutive counters from ``first_counter``."""
+    planned = []
+    for position, (amount, holder) in enumerate(amounts):
+        counter = first_counter + position
+        secret = derive_secret(seed, keyset_id, counter)
+        blinded = curve.blind(secret.encode(), derive_blinding_factor(seed, keyset_id, counter))
+        planned.append(Output(position, keyset_id, counter, amount, blinded.format().hex(), holder))
+    return planned
+
+
+def make_proofs(
+    seed: bytes,
+    keysets: Mapping[str, Keyset],
+    outputs: Sequence[Output],
+    signatures: Sequence[BlindSignature],
+) -> list[Proof]:
+    """Unblind the mint's signatures, after checking each against its output.
+
+    Raises:
+        OutcomeUnknown: the signatures are not those of these outputs, or a DLEQ does not hold. The
+            outputs stay in the journal, since the mint may still give the right ones.
+    """
+    if len(signatures) != len(outputs):
+        raise OutcomeUnknown("the mint signed another number of outputs than it was asked to")
+    return [_proof(seed, keysets[o.keyset_id], o, s) for o, s in zip(outputs, signatures, strict=True)]
+
+
+def _proof(seed: bytes, keyset: Keyset, output: Output, signature: BlindSignature) -> Proof:
+    if (signature.id, signature.amount) != (output.keyset_id, output.amount):
+        raise OutcomeUnknown("the mint signed another amount or keyset than it was asked to")
+    secret = derive_secret(seed, output.keyset_id, output.counter)
+    r = derive_blinding_factor(seed, output.keyset_id, output.counter)
+    try:
+        key = curve.point(keyset.keys[output.amount])
+        blind_signature = curve.point(signature.C_)
+        if signature.dleq is not None:
+            e, s = bytes.fromhex(signature.dleq.e), bytes.fromhex(signature.dleq.s)
+            if not curve.verify_dleq(curve.point(output.blinded), blind_signature, e, s, key):
+                raise OutcomeUnknown("a signature of the mint does not verify (NUT-12)")
+        c = curve.unblind(blind_signature, r, key).format().hex()
+    except (ValueError, KeyError):
+        raise OutcomeUnknown("a signature of the mint is malformed") from None
+    given = signature.dleq
+    dleq = None if given is None else Dleq(given.e, given.s, r.hex())
+    return Proof(output.amount, output.keyset_id, secret, c, dleq)

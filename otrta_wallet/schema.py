@@ -1,0 +1,158 @@
+"""The tables of the wallet. Amounts are in the row's own unit; times are unix seconds."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+class ProofStatus(StrEnum):
+    """Where a proof that this wallet knows is."""
+
+    AVAILABLE = "available"  # ours alone, can be spent
+    INCOMING = "incoming"  # somebody else knows it too: to be swapped before it is spent
+    RESERVED = "reserved"  # input of an open operation
+    HELD = "held"  # made for one purpose, named by holder
+    SENT = "sent"  # handed out in a transfer
+    SPENT = "spent"
+
+
+mints = Table(
+    "mints",
+    metadata,
+    Column("url", String, primary_key=True),
+    Column("name", String),
+    Column("added_at", Float, nullable=False),
+)
+
+keysets = Table(
+    "keysets",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("mint", String, nullable=False, index=True),
+    Column("unit", String, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("input_fee_ppk", BigInteger, nullable=False),
+    Column("final_expiry", BigInteger),
+    Column("keys", Text, nullable=False),  # JSON object: amount to key
+    Column("counter", BigInteger, nullable=False, default=0),  # the next unused one (NUT-13)
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),  # what comes out: inputs less fee, or the quote's amount
+    Column("fee", BigInteger, nullable=False),
+    Column("quote_id", String),
+    Column("reference", String, index=True),  # of whoever asked for it
+    Column("error", Text),
+    Column("watch_until", Float),  # a failed one whose post may still land is looked at until then
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("y", String, primary_key=True),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("keyset_id", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("c", String, nullable=False),
+    Column("dleq_e", String),
+    Column("dleq_s", String),
+    Column("dleq_r", String),
+    Column("witness", Text),
+    Column("status", String, nullable=False),
+    Column("holder", String, index=True),  # operation, transfer or reference that owns it now
+    Column("changed_at", Float, nullable=False),
+    Index("proofs_spendable", "status", "mint", "unit", "amount"),
+)
+
+operation_inputs = Table(
+    "operation_inputs",
+    metadata,
+    Column("operation_id", String, ForeignKey("operations.id"), primary_key=True),
+    Column("y", String, primary_key=True, index=True),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("operation_id", String, ForeignKey("operations.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("keyset_id", String, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("blinded", String, nullable=False),  # B_
+    Column("holder", String),  # the proof is held for this purpose when it is made
+    UniqueConstraint("keyset_id", "counter"),
+)
+
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("state", String, nullable=False, index=True),  # open, minting, issued, expired
+    Column("expiry", BigInteger),
+    Column("created_at", Float, nullable=False),
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("token", Text),  # erased once nobody can spend it any more
+    Column("state", String, nullable=False, index=True),  # open, reclaiming, claimed, reclaimed
+    Column("reference", String, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("amount_msat", BigInteger, nullable=False),
+    Column("fee_msat", BigInteger, nullable=False),
+    Column("mint", String),
+    Column("state", String, nullable=False),
+    Column("reference", String),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,339 @@
+"""What the wallet has: mints, keysets, proofs, transfers, quotes, history.
+
+Each function works on a connection inside the caller's transaction, so that what belongs together is
+committed together. None of them talks to a mint.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from otrta_core import Dleq, Keyset, KeysetError, Proof, Unit
+from otrta_wallet.records import HistoryEntry, MintBalance, Quote, Transfer, TransferState
+from otrta_wallet.schema import (
+    ProofStatus,
+    history,
+    keysets,
+    mints,
+    operations,
+    proofs,
+    quotes,
+    settings,
+    transfers,
+)
+
+_CHUNK = 500
+
+
+def add_mint(conn: Connection, url: str, name: str | None, now: float) -> None:
+    """Allow a mint; adding it again changes nothing."""
+    if conn.execute(select(mints.c.url).where(mints.c.url == url)).first() is None:
+        conn.execute(insert(mints).values(url=url, name=name, added_at=now))
+
+
+def mint_urls(conn: Connection) -> list[str]:
+    """Return the allowed mints in the order they were added."""
+    return list(conn.execute(select(mints.c.url).order_by(mints.c.added_at, mints.c.url)).scalars())
+
+
+def save_keysets(conn: Connection, mint: str, found: Iterable[Keyset]) -> None:
+    """Store keysets of a mint, and which of them are active.
+
+    Raises:
+        KeysetError: another mint already has a keyset of this id (NUT-02 asks to refuse it).
+    """
+    for keyset in found:
+        row = conn.execute(select(keysets.c.mint).where(keysets.c.id == keyset.id)).first()
+        if row is None:
+            conn.execute(
+                insert(keysets).values(
+                    id=keyset.id,
+                    mint=mint,
+                    unit=keyset.unit,
+                    active=keyset.active,
+                    input_fee_ppk=keyset.input_fee_ppk,
+                    final_expiry=keyset.final_expiry,
+                    keys=json.dumps({str(a): k for a, k in keyset.keys.items()}),
+                    counter=0,
+                )
+            )
+        elif row.mint != mint:
+            raise KeysetError("two mints claim the same keyset id: the second is refused (NUT-02)")
+        else:
+            values = {"active": keyset.active, "input_fee_ppk": keyset.input_fee_ppk}
+            conn.execute(update(keysets).where(keysets.c.id == keyset.id).values(values))
+
+
+def load_keysets(conn: Connection) -> dict[str, dict[str, Keyset]]:
+    """Return all known keysets by mint and full id."""
+    found: dict[str, dict[str, Keyset]] = {}
+    for row in conn.execute(select(keysets)):
+        keys = {int(amount): key for amount, key in json.loads(row.keys).items()}
+        keyset = Keyset(row.id, row.unit, keys, row.input_fee_ppk, row.final_expiry, row.active)
+        found.setdefault(row.mint, {})[row.id] = keyset
+    return found
+
+
+def take_counters(conn: Connection, keyset_id: str, count: int) -> int:
+    """Take ``count`` counters of a keyset, never to be used again, and return the first (NUT-13)."""
+    first = conn.execute(
+        select(keysets.c.counter).where(keysets.c.id == keyset_id).with_for_update()
+    ).scalar_one()
+    conn.execute(update(keysets).where(keysets.c.id == keyset_id).values(counter=first + count))
+    return int(first)
+
+
+def insert_proofs(
+    conn: Connection,
+    found: Iterable[tuple[Proof, str | None]],
+    *,
+    mint: str,
+    unit: str,
+    status: ProofStatus,
+    now: float,
+) -> None:
+    """Store new proofs, each with its holder."""
+    rows = [
+        {
+            "y": proof.Y,
+            "mint": mint,
+            "unit": unit,
+            "keyset_id": proof.id,
+            "amount": proof.amount,
+            "secret": proof.secret,
+            "c": proof.C,
+            "dleq_e": proof.dleq and proof.dleq.e,
+            "dleq_s": proof.dleq and proof.dleq.s,
+            "dleq_r": proof.dleq and proof.dleq.r,
+            "witness": proof.witness,
+            "status": status if holder is None or status is not ProofStatus.AVAILABLE else ProofStatus.HELD,
+            "holder": holder,
+            "changed_at": now,
+        }
+        for proof, holder in found
+    ]
+    if rows:
+        conn.execute(insert(proofs), rows)
+
+
+def _proof(row: Row[Any]) -> Proof:
+    dleq = Dleq(row.dleq_e, row.dleq_s, row.dleq_r) if row.dleq_e else None
+    return Proof(row.amount, row.keyset_id, row.secret, row.c, dleq, row.witness)
+
+
+def proofs_with(
+    conn: Connection,
+    *,
+    status: ProofStatus,
+    mint: str | None = None,
+    unit: str | None = None,
+    holder: str | None = None,
+) -> list[Proof]:
+    """Return proofs by status and whatever else is given, largest first, locked for this transaction."""
+    query = select(proofs).where(proofs.c.status == status).order_by(proofs.c.amount.desc(), proofs.c.y)
+    for column, value in ((proofs.c.mint, mint), (proofs.c.unit, unit), (proofs.c.holder, holder)):
+        if value is not None:
+            query = query.where(column == value)
+    return [_proof(row) for row in conn.execute(query.with_for_update())]
+
+
+def proofs_by_y(conn: Connection, ys: Sequence[str]) -> dict[str, tuple[Proof, ProofStatus, str | None]]:
+    """Return what is known of these Ys: proof, status, holder."""
+    found = {}
+    for at in range(0, len(ys), _CHUNK):
+        for row in conn.execute(select(proofs).where(proofs.c.y.in_(ys[at : at + _CHUNK]))):
+            found[row.y] = (_proof(row), ProofStatus(row.status), row.holder)
+    return found
+
+
+def move_proofs(
+    conn: Connection,
+    ys: Sequence[str],
+    *,
+    was: ProofStatus,
+    now_is: ProofStatus,
+    holder: str | None,
+    was_held_by: str | None = None,
+    now: float,
+) -> None:
+    """Change the status of proofs, all of them or (by an error) none.
+
+    Raises:
+        RuntimeError: one of them was not in the expected status: the caller's transaction must roll back.
+    """
+    for at in range(0, len(ys), _CHUNK):
+        part = ys[at : at + _CHUNK]
+        query = update(proofs).where(proofs.c.y.in_(part), proofs.c.status == was)
+        if was_held_by is not None:
+            query = query.where(proofs.c.holder == was_held_by)
+        changed = conn.execute(query.values(status=now_is, holder=holder, changed_at=now)).rowcount
+        if changed != len(part):
+            raise RuntimeError(f"{len(part) - changed} proofs were not {was}: nothing was changed")
+
+
+def forget_proofs(conn: Connection, ys: Sequence[str]) -> None:
+    """Delete proofs that turned out not to be ours."""
+    for at in range(0, len(ys), _CHUNK):
+        conn.execute(delete(proofs).where(proofs.c.y.in_(ys[at : at + _CHUNK])))
+
+
+def balances(conn: Connection) -> list[MintBalance]:
+    """Return what is available and pending, by mint and unit.
+
+    Kept tokens that await their swap count as available.
+    """
+    stored = select(operations.c.id).where(operations.c.state == "stored")
+    query = (
+        select(
+            proofs.c.mint,
+            proofs.c.unit,
+            (
+                (proofs.c.status == ProofStatus.AVAILABLE)
+                | ((proofs.c.status == ProofStatus.INCOMING) & proofs.c.holder.in_(stored))
+            ).label("available"),
+            func.sum(proofs.c.amount).label("amount"),
+        )
+        .where(proofs.c.status != ProofStatus.SPENT)
+        .group_by(proofs.c.mint, proofs.c.unit, "available")
+    )
+    found: dict[tuple[str, str], dict[bool, int]] = {}
+    for row in conn.execute(query):
+        found.setdefault((row.mint, row.unit), {})[bool(row.available)] = int(row.amount)
+    return [
+        MintBalance(mint, unit, sums.get(True, 0), sums.get(False, 0))
+        for (mint, unit), sums in sorted(found.items())
+    ]
+
+
+def save_quote(conn: Connection, quote: Quote, now: float) -> None:
+    """Store a new quote."""
+    conn.execute(
+        insert(quotes).values(
+            id=quote.id,
+            mint=quote.mint,
+            unit=quote.unit,
+            amount=quote.amount,
+            request=quote.request,
+            state=quote.state,
+            expiry=quote.expiry,
+            created_at=now,
+        )
+    )
+
+
+def load_quote(conn: Connection, quote_id: str) -> Quote | None:
+    """Return a quote, or None."""
+    row = conn.execute(select(quotes).where(quotes.c.id == quote_id)).first()
+    return None if row is None else _quote(row)
+
+
+def open_quotes(conn: Connection) -> list[Quote]:
+    """Return the quotes that may still be paid, oldest first."""
+    query = select(quotes).where(quotes.c.state == "open").order_by(quotes.c.created_at)
+    return [_quote(row) for row in conn.execute(query)]
+
+
+def _quote(row: Row[Any]) -> Quote:
+    return Quote(row.id, row.mint, row.unit, row.amount, row.request, row.state, row.expiry)
+
+
+def set_quote_state(conn: Connection, quote_id: str, *, was: str, now_is: str) -> bool:
+    """Compare and set a quote's state; False where it was another."""
+    query = update(quotes).where(quotes.c.id == quote_id, quotes.c.state == was).values(state=now_is)
+    return conn.execute(query).rowcount == 1
+
+
+def save_transfer(conn: Connection, transfer: Transfer) -> None:
+    """Store a token that is about to leave."""
+    conn.execute(
+        insert(transfers).values(
+            id=transfer.id,
+            mint=transfer.mint,
+            unit=transfer.unit,
+            amount=transfer.amount,
+            token=transfer.token,
+            state=transfer.state,
+            reference=transfer.reference,
+            created_at=transfer.created_at,
+            changed_at=transfer.created_at,
+        )
+    )
+
+
+def load_transfers(
+    conn: Connection,
+    *,
+    state: TransferState | None = None,
+    transfer_id: str | None = None,
+    reference: str | None = None,
+) -> list[Transfer]:
+    """Return transfers by what is given, oldest first."""
+    query = select(transfers).order_by(transfers.c.created_at)
+    wanted = ((transfers.c.state, state), (transfers.c.id, transfer_id), (transfers.c.reference, reference))
+    for column, value in wanted:
+        if value is not None:
+            query = query.where(column == value)
+    return [
+        Transfer(r.id, r.mint, r.unit, r.amount, r.token, r.state, r.reference, r.created_at)
+        for r in conn.execute(query)
+    ]
+
+
+def set_transfer_state(
+    conn: Connection, transfer_id: str, *, was: Sequence[TransferState], now_is: TransferState, now: float
+) -> bool:
+    """Compare and set a transfer's state; its token is erased once it is claimed or reclaimed."""
+    values: dict[str, Any] = {"state": now_is, "changed_at": now}
+    if now_is in ("claimed", "reclaimed"):
+        values["token"] = None
+    query = update(transfers).where(transfers.c.id == transfer_id, transfers.c.state.in_(was))
+    return conn.execute(query.values(values)).rowcount == 1
+
+
+def record(
+    conn: Connection,
+    kind: str,
+    amount: int,
+    *,
+    unit: str,
+    fee: int = 0,
+    mint: str | None = None,
+    state: str = "done",
+    reference: str | None = None,
+    now: float,
+) -> None:
+    """Add a line to the history; amounts in ``unit``."""
+    worth = Unit.parse(unit)
+    conn.execute(
+        insert(history).values(
+            time=now,
+            kind=kind,
+            amount_msat=worth.to_msat(amount),
+            fee_msat=worth.to_msat(fee),
+            mint=mint,
+            state=state,
+            reference=reference,
+        )
+    )
+
+
+def read_history(conn: Connection, limit: int) -> list[HistoryEntry]:
+    """Return the newest entries, newest first."""
+    query = select(history).order_by(history.c.time.desc(), history.c.id.desc()).limit(limit)
+    return [
+        HistoryEntry(r.time, r.kind, r.amount_msat, r.fee_msat, r.mint, r.state, r.reference)
+        for r in conn.execute(query)
+    ]
+
+
+def get_setting(conn: Connection, name: str) -> str | None:
+    """Return a stored setting, or None."""
+    return conn.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
+
+
+def put_setting(conn: Connection, name: str, value: str) -> None:
+    """Store a setting, in place of an earlier value."""
+    conn.execute(delete(settings).where(settings.c.name == name))
+    conn.execute(insert(settings).values(name=name, value=value))

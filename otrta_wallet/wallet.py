@@ -1,0 +1,514 @@
+"""The wallet: what both sides call.
+
+Every method that moves money first commits what it intends, then acts, then commits what came of it. So a
+cancelled call, a crash or a lost reply leaves a journalled operation that ``recover`` ends.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Self
+
+import httpx
+from anyio import to_thread
+from sqlalchemy import Connection
+
+from otrta_core import (
+    Token,
+    TokenError,
+    input_fee,
+    pick_exact,
+    select_proofs,
+    split_amount,
+    split_for_change,
+)
+from otrta_core.curve import require_dleq
+from otrta_wallet import journal, store
+from otrta_wallet.custody import hand_out, take_in
+from otrta_wallet.database import open_engine, sole_owner, upgrade
+from otrta_wallet.errors import (
+    NotEnoughFunds,
+    QuoteNotPaid,
+    TokenSpent,
+    TokenUneconomic,
+    WalletError,
+)
+from otrta_wallet.executor import Executor
+from otrta_wallet.mint_book import MintBook
+from otrta_wallet.mint_client import new_http_client
+from otrta_wallet.records import (
+    HistoryEntry,
+    MintBalance,
+    Operation,
+    OperationKind,
+    Quote,
+    Transfer,
+)
+from otrta_wallet.recovery import Recovery, recover
+from otrta_wallet.schema import ProofStatus
+from otrta_wallet.seed import new_words, seed_of
+from otrta_wallet.transactions import Transactions
+
+VERSION_TABLE = "wallet_version"
+MAX_PROOFS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A token that this wallet could take, as far as can be said without its mint.
+
+    Attributes:
+        token: with full keyset ids and the mint's URL in normal form.
+        fee: input fee of redeeming it, in its unit.
+        net: what remains, above zero.
+    """
+
+    token: Token
+    fee: int
+
+    @property
+    def net(self) -> int:
+        """What is left after the fee."""
+        return self.token.amount - self.fee
+
+
+class Wallet:
+    """A wallet on one database. Made by ``Wallet.open``; used by one process at a time on SQLite."""
+
+    def __init__(self, transactions: Transactions, mints: MintBook, seed: bytes, executor: Executor) -> None:
+        self.transactions = transactions
+        self.mints = mints
+        self._seed = seed
+        self._executor = executor
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        participants: Sequence[journal.Participant] = (),
+        clock: Callable[[], float] = time.time,
+        http: httpx.AsyncClient | None = None,
+    ) -> AsyncIterator[Self]:
+        """Open the wallet in a database, which is made if there is none.
+
+        Args:
+            url: SQLAlchemy URL.
+            participants: whose rows change together with operations.
+            clock: unix time.
+            http: the client that talks to mints; one is made where none is given.
+
+        Raises:
+            WalletBusy: another process has it open.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(sole_owner(url))
+            engine = open_engine(url)
+            stack.callback(engine.dispose)
+            await to_thread.run_sync(upgrade, engine, "otrta_wallet", VERSION_TABLE)
+            transactions = Transactions(engine, clock)
+            words = await transactions.run(_words)
+            seed = await to_thread.run_sync(seed_of, words)
+            client = new_http_client() if http is None else http
+            if http is None:
+                stack.push_async_callback(client.aclose)
+            mints = MintBook(transactions, client)
+            await mints.load()
+            yield cls(transactions, mints, seed, Executor(transactions, mints, seed, participants))
+
+    async def words(self) -> str:
+        """Return the seed's BIP-39 words. Whoever has them has the money."""
+        return await self.transactions.run(_words)
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    async def balances(self) -> list[MintBalance]:
+        """Return what is available and pending, by mint and unit."""
+        return await self.transactions.run(lambda conn, _now: store.balances(conn))
+
+    async def history(self, limit: int = 100) -> list[HistoryEntry]:
+        """Return the newest entries of the history, newest first."""
+        return await self.transactions.run(lambda conn, _now: store.read_history(conn, limit))
+
+    async def open_operations(self) -> list[Operation]:
+        """Return the operations whose outcome is not known yet."""
+        return await self.transactions.run(lambda conn, _now: journal.with_state(conn, "prepared"))
+
+    async def transfers(self) -> list[Transfer]:
+        """Return the tokens that left and are not known to be claimed."""
+        return await self.transactions.run(lambda conn, _now: store.load_transfers(conn, state="open"))
+
+    # --- topping up (NUT-04, NUT-23) ----------------------------------------------------------------
+
+    async def request_invoice(self, mint: str, amount: int, unit: str) -> Quote:
+        """Ask a mint for an invoice that turns into ``amount`` of e-cash when it is paid.
+
+        Raises:
+            MintError: the mint refused or could not be asked; nothing is owed either way.
+        """
+        reply = await self.mints.client(mint).request_mint_quote(amount, unit)
+        if reply.amount not in (None, amount) or reply.unit not in (None, unit):
+            raise WalletError("the mint's invoice is for another amount than asked")
+        quote = Quote(reply.quote, mint, unit, amount, reply.request, "open", reply.expiry)
+        await self.transactions.run(lambda conn, now: store.save_quote(conn, quote, now))
+        return quote
+
+    async def claim_quote(self, quote_id: str) -> int:
+        """Turn a paid quote into e-cash and return the amount, in the quote's unit.
+
+        Raises:
+            QuoteNotPaid: not yet.
+            MintError, OutcomeUnknown: see ``Executor.carry_out``; a paid quote is never forgotten.
+        """
+        quote = await self.transactions.run(lambda conn, _now: store.load_quote(conn, quote_id))
+        if quote is None:
+            raise WalletError("this wallet has no such quote")
+        if quote.state == "issued":
+            return quote.amount
+        state = (await self.mints.client(quote.mint).mint_quote(quote.id)).state
+        if state not in ("PAID", "ISSUED"):
+            raise QuoteNotPaid("the invoice has not been paid yet")
+        keyset = await self.mints.active_keyset(quote.mint, quote.unit)
+        amounts = [(a, None) for a in split_for_change(quote.amount, keyset.keys)]
+
+        def prepare(conn: Connection, now: float) -> Operation:
+            if not store.set_quote_state(conn, quote.id, was="open", now_is="minting"):
+                raise QuoteNotPaid("this quote is being minted right now")
+            operation = _operation("mint", quote.mint, quote.unit, quote.amount, 0, now, quote_id=quote.id)
+            journal.create(conn, operation, ())
+            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            return operation
+
+        operation = await self.transactions.run(prepare)
+        return (await self._executor.carry_out(operation)).amount
+
+    # --- taking tokens ------------------------------------------------------------------------------
+
+    async def inspect(self, token: Token) -> Incoming:
+        """Say what a token is worth here, without touching it; DLEQ is checked by ``check_dleq``.
+
+        Raises:
+            MintNotKnown, UnitMismatch, KeysetError, TokenError, TokenUneconomic: it cannot be taken.
+            MintError: a keyset had to be asked for and could not.
+        """
+        full = await self.mints.resolve(token)
+        keysets = self.mints.keysets(full.mint)
+        if any(proof.amount not in keysets[proof.id].keys for proof in full.proofs):
+            raise TokenError("a proof has an amount that its keyset does not sign")
+        incoming = Incoming(full, full.fee(self.mints.fee_ppk(full.mint)))
+        if incoming.net <= 0:
+            raise TokenUneconomic("redeeming this token would cost all that it is worth in input fees")
+        return incoming
+
+    async def check_dleq(self, incoming: Incoming) -> None:
+        """Verify the DLEQ proofs that the token carries (NUT-12), in a thread, up to the first bad one.
+
+        Raises:
+            DleqInvalid: one does not hold.
+        """
+        keysets = self.mints.keysets(incoming.token.mint)
+
+        def check() -> None:
+            for proof in incoming.token.proofs:
+                if proof.dleq is not None:
+                    require_dleq(proof.dleq_holds(keysets[proof.id].keys[proof.amount]))
+
+        await to_thread.run_sync(check)
+
+    async def receive(self, token: Token) -> Operation:
+        """Take a token at once: check it, swap it, and return the finished operation.
+
+        Raises:
+            the errors of ``inspect``, ``check_dleq`` and ``Executor.carry_out``. TokenSpent and
+            TokenPending also where this wallet itself has the proofs.
+        """
+        incoming = await self.inspect(token)
+        await self.check_dleq(incoming)
+        operation = await self.prepare_receive(incoming)
+        return await self._executor.carry_out(operation)
+
+    async def prepare_receive(
+        self,
+        incoming: Incoming,
+        *,
+        reference: str | None = None,
+        also: Callable[[Connection, float, Operation], None] | None = None,
+    ) -> Operation:
+        """Journal the taking of a token; ``carry_out`` then does it.
+
+        Args:
+            incoming: from ``inspect``.
+            reference: whose it is; participants see it.
+            also: what must be committed in the same transaction.
+        """
+        token = incoming.token
+        keyset = await self.mints.active_keyset(token.mint, token.unit)
+        amounts = [(a, None) for a in split_for_change(incoming.net, keyset.keys)]
+
+        def prepare(conn: Connection, now: float) -> Operation:
+            operation = _operation(
+                "receive", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
+            )
+            journal.create(conn, operation, token.proofs)
+            take_in(conn, token, operation.id, now)
+            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            if also is not None:
+                also(conn, now, operation)
+            return operation
+
+        return await self.transactions.run(prepare)
+
+    async def carry_out(self, operation: Operation) -> Operation:
+        """Carry out a prepared operation; see ``Executor.carry_out``."""
+        return await self._executor.carry_out(operation)
+
+    def keep(self, conn: Connection, now: float, incoming: Incoming, reference: str | None) -> Operation:
+        """Store a token now, inside the caller's transaction, to be swapped later by ``redeem``.
+
+        Raises:
+            TokenSpent, TokenPending: this wallet has the proofs already.
+        """
+        token = incoming.token
+        operation = _operation(
+            "redeem", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
+        )
+        operation = replace(operation, state="stored")
+        journal.create(conn, operation, token.proofs)
+        take_in(conn, token, operation.id, now)
+        return operation
+
+    async def redeem(self, operation_id: str) -> Operation:
+        """Swap a kept token to proofs that only this wallet knows.
+
+        Raises:
+            as ``Executor.carry_out``; where the mint refused without the token being spent, it stays kept.
+        """
+        stored = await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
+        keyset = await self.mints.active_keyset(stored.mint, stored.unit)
+        amounts = [(a, None) for a in split_for_change(stored.amount, keyset.keys)]
+
+        def prepare(conn: Connection, now: float) -> Operation | None:
+            if not journal.set_state(conn, operation_id, was="stored", now_is="prepared", now=now):
+                return None
+            journal.plan_outputs(conn, self._seed, operation_id, keyset, amounts)
+            return journal.load(conn, operation_id)
+
+        operation = await self.transactions.run(prepare)
+        return stored if operation is None else await self._executor.carry_out(operation)
+
+    async def kept(self) -> list[Operation]:
+        """Return the tokens that are kept and not yet swapped, oldest first."""
+        return await self.transactions.run(lambda conn, _now: journal.with_state(conn, "stored"))
+
+    # --- spending -----------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        mint: str,
+        amount: int,
+        unit: str,
+        *,
+        memo: str | None = None,
+        with_dleq: bool = False,
+    ) -> Transfer:
+        """Make a token of exactly ``amount``, by a swap where the proofs at hand do not fit.
+
+        Raises:
+            NotEnoughFunds: too little is available at this mint and in this unit.
+            the errors of ``Executor.carry_out`` where a swap was needed; nothing has left then.
+        """
+        transfer = await self.transfer_at_hand(
+            mint, amount, unit, exact=True, memo=memo, with_dleq=with_dleq, record="send"
+        )
+        if transfer is not None:
+            return transfer
+        holder = uuid.uuid4().hex
+        await self.hold_exact(mint, amount, unit, holder)
+
+        def give(conn: Connection, now: float) -> Transfer:
+            chosen = store.proofs_with(conn, status=ProofStatus.HELD, holder=holder)
+            if not chosen:
+                raise NotEnoughFunds("what was set aside for this token has been let go: send it again")
+            store.move_proofs(
+                conn,
+                [p.Y for p in chosen],
+                was=ProofStatus.HELD,
+                now_is=ProofStatus.AVAILABLE,
+                holder=None,
+                now=now,
+            )
+            return hand_out(conn, now, mint, unit, chosen, memo, with_dleq, None, "send")
+
+        return await self.transactions.run(give)
+
+    async def transfer_at_hand(
+        self,
+        mint: str,
+        amount: int,
+        unit: str,
+        *,
+        exact: bool = False,
+        net_of_fee: bool = False,
+        memo: str | None = None,
+        with_dleq: bool = False,
+        reference: str | None = None,
+        record: str | None = None,
+        avoid: frozenset[str] = frozenset(),
+        also: Callable[[Connection, float, Transfer], None] | None = None,
+    ) -> Transfer | None:
+        """Make a token from the proofs at hand, without asking the mint; None where they do not reach.
+
+        Args:
+            mint: at which.
+            amount: in ``unit``; exactly or (by default) at least so much.
+            unit: of the proofs.
+            exact: nothing above ``amount``.
+            net_of_fee: so much must remain after the token's own input fee.
+            memo: put into the token.
+            with_dleq: leave DLEQ proofs in; they let the mint link the token to its issue.
+            reference: whose it is.
+            record: kind of the line in the history; None for none.
+            avoid: Ys that must not be used.
+            also: what must be committed in the same transaction.
+        """
+        fees = self.mints.fee_ppk(mint)
+
+        def choose(conn: Connection, now: float) -> Transfer | None:
+            at_hand = store.proofs_with(conn, status=ProofStatus.AVAILABLE, mint=mint, unit=unit)
+            usable = [p for p in at_hand if p.Y not in avoid] if avoid else at_hand
+            if exact:
+                chosen = pick_exact(usable, amount, max_proofs=MAX_PROOFS)
+            else:
+                fee = (lambda ps: input_fee(ps, fees)) if net_of_fee else (lambda _ps: 0)
+                chosen = select_proofs(usable, amount, fee=fee, max_proofs=MAX_PROOFS)
+            if chosen is None:
+                return None
+            transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)
+            if also is not None:
+                also(conn, now, transfer)
+            return transfer
+
+        return await self.transactions.run(choose)
+
+    async def hold_exact(self, mint: str, amount: int, unit: str, holder: str) -> Operation:
+        """Swap so that proofs of exactly ``amount`` are made and held for ``holder``.
+
+        Raises:
+            NotEnoughFunds: too little is available.
+            the errors of ``Executor.carry_out``. What is held for nobody known is let go by ``recover``.
+        """
+        keyset = await self.mints.active_keyset(mint, unit)
+        fees = self.mints.fee_ppk(mint)
+
+        def prepare(conn: Connection, now: float) -> Operation:
+            at_hand = store.proofs_with(conn, status=ProofStatus.AVAILABLE, mint=mint, unit=unit)
+            chosen = select_proofs(at_hand, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=1000)
+            if chosen is None:
+                available = sum(p.amount for p in at_hand)
+                raise NotEnoughFunds(
+                    f"{amount} {unit} were wanted at {mint}, and {available} {unit} can be spent there"
+                )
+            fee = input_fee(chosen, fees)
+            rest = sum(p.amount for p in chosen) - fee - amount
+            wanted = [(a, holder) for a in split_amount(amount, keyset.keys)]
+            amounts = wanted + [(a, None) for a in split_for_change(rest, keyset.keys)]
+            operation = _operation("swap", mint, unit, amount + rest, fee, now, reference=holder)
+            journal.create(conn, operation, chosen)
+            store.move_proofs(
+                conn,
+                [p.Y for p in chosen],
+                was=ProofStatus.AVAILABLE,
+                now_is=ProofStatus.RESERVED,
+                holder=operation.id,
+                now=now,
+            )
+            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            return operation
+
+        return await self._executor.carry_out(await self.transactions.run(prepare))
+
+    async def reclaim(self, transfer_id: str) -> Operation:
+        """Take back a token that was handed out, by swapping it before its receiver does.
+
+        Raises:
+            TokenSpent: the receiver was first; the transfer is then claimed.
+            TokenUneconomic: the fee would eat it.
+            the other errors of ``Executor.carry_out``.
+        """
+        transfer = await self.transactions.run(
+            lambda conn, _now: next(iter(store.load_transfers(conn, transfer_id=transfer_id)), None)
+        )
+        if transfer is None:
+            raise WalletError("this wallet has sent no such token")
+        keyset = await self.mints.active_keyset(transfer.mint, transfer.unit)
+        fees = self.mints.fee_ppk(transfer.mint)
+
+        def prepare(conn: Connection, now: float) -> Operation:
+            if not store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaiming", now=now):
+                raise TokenSpent("this token was claimed or taken back already")
+            sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
+            fee = input_fee(sent, fees)
+            net = sum(p.amount for p in sent) - fee
+            if net <= 0:
+                raise TokenUneconomic("taking this token back would cost all that it is worth")
+            operation = _operation(
+                "reclaim", transfer.mint, transfer.unit, net, fee, now, reference=transfer_id
+            )
+            journal.create(conn, operation, sent)
+            store.move_proofs(
+                conn,
+                [p.Y for p in sent],
+                was=ProofStatus.SENT,
+                now_is=ProofStatus.RESERVED,
+                holder=operation.id,
+                now=now,
+            )
+            amounts = [(a, None) for a in split_for_change(net, keyset.keys)]
+            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            return operation
+
+        return await self._executor.carry_out(await self.transactions.run(prepare))
+
+    def close_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
+        """Note, inside the caller's transaction, that the receiver has claimed a token."""
+        if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
+            sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
+            store.move_proofs(
+                conn,
+                [p.Y for p in sent],
+                was=ProofStatus.SENT,
+                now_is=ProofStatus.SPENT,
+                holder=transfer_id,
+                now=now,
+            )
+
+    async def recover(self) -> Recovery:
+        """End what was left open; see ``otrta_wallet.recovery``."""
+        return await recover(self, self._executor)
+
+
+def _words(conn: Connection, _now: float) -> str:
+    words = store.get_setting(conn, "seed_words")
+    if words is None:
+        words = new_words()
+        store.put_setting(conn, "seed_words", words)
+    return words
+
+
+def _operation(
+    kind: OperationKind,
+    mint: str,
+    unit: str,
+    amount: int,
+    fee: int,
+    now: float,
+    *,
+    quote_id: str | None = None,
+    reference: str | None = None,
+) -> Operation:
+    return Operation(
+        uuid.uuid4().hex, kind, "prepared", mint, unit, amount, fee, quote_id, reference, None, now
+    )

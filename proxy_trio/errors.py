@@ -1,0 +1,248 @@
+"""The errors that the client proxy answers itself, and how they look to the app.
+
+::
+
+    OtrtaError
+     └── ProxyError                      never raised itself
+          ├── BudgetExceeded             budget_exceeded, 402
+          ├── WalletEmpty                wallet_empty, 402
+          ├── LocalTokenRequired         local_token_required, 401
+          ├── ForeignCaller              never raised itself
+          │    ├── ForeignHost           foreign_host, 403
+          │    └── ForeignOrigin         foreign_origin, 403
+          ├── PathNotServed              path_not_served, 404
+          ├── MethodNotAllowed           method_not_allowed, 405
+          ├── BodyTooLarge               body_too_large, 413
+          ├── GatewayFailure             never raised itself
+          │    ├── GatewayUnreachable    gateway_unreachable, 502
+          │    ├── GatewayRedirected     gateway_redirected, 502
+          │    ├── GatewayBrokeOff       gateway_broke_off, 502
+          │    └── GatewayTimeout        gateway_timeout, 504
+          ├── InternalFailure            internal_error, 500
+          ├── Stopping                   stopping, 503
+          └── PortTaken                  port_taken, never answered: the proxy cannot start
+
+A body that is wrong in itself is ``otrta_core.InvalidRequest`` (invalid_request, 400), the same error
+that pricing it raises. Messages are fixed or carry sums and paths only: no token, no body, no header.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from otrta_core.errors import OtrtaError
+
+_ABSTRACT = frozenset({"ProxyError", "ForeignCaller", "GatewayFailure"})
+
+_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+}
+
+
+class ProxyError(OtrtaError):
+    """Base of the errors of the client proxy.
+
+    ``may_have_paid`` says that a payment may have left: the SDKs' own retries, each of which would pay
+    again, are then switched off with ``x-should-retry: false``.
+    """
+
+    code: ClassVar[str] = "proxy_error"
+    http_status: ClassVar[int] = 500
+    may_have_paid: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        if type(self).__name__ in _ABSTRACT:
+            raise TypeError(f"{type(self).__name__} is a base class: raise one of its subclasses")
+        super().__init__(message)
+
+    @property
+    def details(self) -> Mapping[str, int]:
+        """Further members of the error object; sums in msat, times in unix seconds."""
+        return {}
+
+
+class BudgetExceeded(ProxyError):
+    """Paying for this call would go beyond a budget that the user set."""
+
+    code = "budget_exceeded"
+    http_status = 402
+
+    def __init__(
+        self, message: str, *, required_msat: int, left_msat: int, renews_at: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.required_msat = required_msat
+        self.left_msat = left_msat
+        self.renews_at = renews_at
+
+    @property
+    def details(self) -> Mapping[str, int]:
+        """What the call may cost, what is left, and when (unix time) the budget renews, if it does."""
+        known = {"required_msat": self.required_msat, "left_msat": self.left_msat}
+        return known if self.renews_at is None else {**known, "renews_at": self.renews_at}
+
+
+class WalletEmpty(ProxyError):
+    """The wallet holds less than the call may cost."""
+
+    code = "wallet_empty"
+    http_status = 402
+
+    def __init__(self, message: str, *, required_msat: int, available_msat: int) -> None:
+        super().__init__(message)
+        self.required_msat = required_msat
+        self.available_msat = available_msat
+
+    @property
+    def details(self) -> Mapping[str, int]:
+        """What the call may cost and what the wallet can spend now."""
+        return {"required_msat": self.required_msat, "available_msat": self.available_msat}
+
+
+class LocalTokenRequired(ProxyError):
+    """A wallet action was asked for without the token of this machine's user."""
+
+    code = "local_token_required"
+    http_status = 401
+
+
+class ForeignCaller(ProxyError):
+    """The request was not meant for, or not made by, an app of this machine."""
+
+    http_status = 403
+
+
+class ForeignHost(ForeignCaller):
+    """The Host header names another machine: a DNS name that was pointed at this one."""
+
+    code = "foreign_host"
+
+
+class ForeignOrigin(ForeignCaller):
+    """A web page of another site made this request."""
+
+    code = "foreign_origin"
+
+
+class PathNotServed(ProxyError):
+    """Nothing is served on this path."""
+
+    code = "path_not_served"
+    http_status = 404
+
+
+class MethodNotAllowed(ProxyError):
+    """The path is served, with another method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class BodyTooLarge(ProxyError):
+    """The app's body is larger than the proxy forwards."""
+
+    code = "body_too_large"
+    http_status = 413
+
+
+class GatewayFailure(ProxyError):
+    """The gateway gave no whole answer."""
+
+    http_status = 502
+    may_have_paid = True
+
+
+class GatewayUnreachable(GatewayFailure):
+    """No connection came about, so no byte of the payment has left."""
+
+    code = "gateway_unreachable"
+    may_have_paid = False
+
+
+class GatewayRedirected(GatewayFailure):
+    """The gateway answered with a redirect; a payment never follows one."""
+
+    code = "gateway_redirected"
+
+
+class GatewayBrokeOff(GatewayFailure):
+    """The connection ended, or stopped making sense, before the answer was whole."""
+
+    code = "gateway_broke_off"
+
+
+class GatewayTimeout(GatewayFailure):
+    """The gateway was silent for longer than the idle timeout."""
+
+    code = "gateway_timeout"
+    http_status = 504
+
+
+class InternalFailure(ProxyError):
+    """The proxy itself failed; the payment, if there was one, stays in the journal."""
+
+    code = "internal_error"
+    may_have_paid = True
+
+
+class Stopping(ProxyError):
+    """The proxy is being stopped."""
+
+    code = "stopping"
+    http_status = 503
+    may_have_paid = True
+
+
+class PortTaken(ProxyError):
+    """The port cannot be bound, because something else listens there."""
+
+    code = "port_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """An answer that the proxy writes itself, ready for ASGI."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def speaks_anthropic(path: str) -> bool:
+    """Tell whether apps on this path expect Anthropic's error shape."""
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+def render(error: OtrtaError, path: str) -> LocalReply:
+    """Write an error in the shape of the API that the path belongs to.
+
+    Args:
+        error: Any error of this project; its message is shown to the app.
+        path: The path of the app's request.
+
+    Returns:
+        Status, headers and JSON body.
+    """
+    status = error.http_status
+    fields: dict[str, object] = {
+        "message": error.message,
+        "type": _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error"),
+        "param": getattr(error, "param", None),
+        "code": error.code,
+    }
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    if isinstance(error, ProxyError):
+        fields.update(error.details)
+        if error.may_have_paid:
+            headers.append((b"x-should-retry", b"false"))
+    shaped: dict[str, object] = {"error": fields}
+    if speaks_anthropic(path):
+        shaped = {"type": "error", **shaped}
+    body = json.dumps(shaped).encode()
+    headers.append((b"content-length", str(len(body)).encode()))
+    return LocalReply(status, tuple(headers), body)
