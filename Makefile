@@ -8,7 +8,7 @@ PYTHON ?=
 ARGS ?=
 
 BIN := .venv/bin
-PIN = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --quiet \
+PIN = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --quiet --system-certs \
 	--custom-compile-command 'make constraints' $(ARGS)
 
 help: ## Show this list

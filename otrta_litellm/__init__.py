@@ -1,1 +1,1 @@
-"""The gateway: a LiteLLM plugin that sells LLM calls for e-cash."""
+"""The gateway: a plugin that lets a LiteLLM proxy sell its calls for e-cash."""

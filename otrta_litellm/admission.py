@@ -1,7 +1,8 @@
 """Who may enter LiteLLM without a key: the calls that the gate has admitted, and nothing else.
 
-The gate sets ``ADMISSION`` before it calls LiteLLM's app. LiteLLM's tasks and its logging worker run in copies of that
-context, and a copy shares the object, so what `custom_auth` grants and what the observer records belong to one call.
+The gate sets ``ADMISSION`` before it calls LiteLLM's app. LiteLLM's tasks and its logging worker run in
+copies of that context, and a copy shares the object, so what `custom_auth` grants and what the observer
+records belong to one call.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAut
 class UsageSeen:
     """LiteLLM's own count of one call, in tokens; a second source that is never the first choice.
 
-    LiteLLM counts the delivered text itself where the upstream reported nothing, and does not say which it was.
+    LiteLLM counts the delivered text itself where the upstream reported nothing, and does not say which it
+    was.
     """
 
     model: str
@@ -35,9 +37,9 @@ class UsageSeen:
 class Admission:
     """One call that the gate lets in: what it may reach, and what LiteLLM reported about it.
 
-    ``path`` is the ASGI ``scope["path"]`` given to LiteLLM, ``model`` the body's model (None on paths without one).
-    The gate sends ``call_id`` as the ``x-litellm-call-id`` request header; calls that LiteLLM makes on its own account
-    within the same context (guardrails, mirrored traffic) carry other ids and are not counted.
+    ``path`` is the ASGI ``scope["path"]`` given to LiteLLM, ``model`` the body's model (None on paths that
+    have none). The gate sends ``call_id`` as the ``x-litellm-call-id`` request header; calls that LiteLLM
+    makes on its own account within the same context carry other ids and are not counted.
     """
 
     kind: Literal["paid", "free"]
@@ -51,7 +53,7 @@ class Admission:
     logged: asyncio.Event = field(default_factory=asyncio.Event)
 
     def record_success(self, usage: UsageSeen | None) -> None:
-        """Keep LiteLLM's count and wake whoever waits; a success overrides the failures of earlier attempts."""
+        """Keep LiteLLM's count and wake whoever waits; a success overrides earlier failures."""
         self.usage_seen = usage
         self.outcome = "success"
         self.logged.set()
@@ -66,9 +68,10 @@ class Admission:
     async def wait_for_usage(self, timeout_s: float, failure_grace_s: float = 0.05) -> UsageSeen | None:
         """Wait until LiteLLM has logged this call and return its count, or None.
 
-        Call it after the response has ended, where the response itself had no usage. A failure is believed only after
-        ``failure_grace_s``, because the log of a fallback's success may be behind it in the queue. A plain call that
-        was cancelled is never logged and costs the whole ``timeout_s``. Cancellation changes nothing.
+        Call it after the response has ended, where the response itself had no usage. A failure is believed
+        only after ``failure_grace_s``, because the log of a fallback's success may be behind it in the queue.
+        A plain call that was cancelled is never logged and costs the whole ``timeout_s``. Cancellation
+        changes nothing.
         """
         deadline_s = time.monotonic() + timeout_s
         while self.outcome != "success":
@@ -88,11 +91,11 @@ ADMISSION: ContextVar[Admission | None] = ContextVar("otrta_admission", default=
 
 
 async def custom_auth(request: Request, api_key: str) -> UserAPIKeyAuth | None:
-    """Accept the call that the gate admitted, on its path and model; None leaves every other to LiteLLM's own auth.
+    """Accept the call that the gate admitted; None leaves every other call to LiteLLM's own auth.
 
     Raises:
-        ProxyException: 403, the admission is for another path, query or model. Nothing else is asked then, so that an
-            operator's own auth that lets strangers in cannot widen what was paid for.
+        ProxyException: 403, the admission is for another path, query or model. Nothing else is asked then:
+            an operator's own auth that lets strangers in cannot widen what was paid for.
     """
     admission = ADMISSION.get()
     if admission is None:

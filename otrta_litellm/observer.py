@@ -1,7 +1,7 @@
 """LiteLLM's own count of a call, taken from its success and failure logs.
 
-The logs are best effort: LiteLLM queues them, may drop them, and runs them 0-8 ms after the response (sometimes later).
-So this is the second source of usage, never the one a settlement depends on.
+The logs are best effort: LiteLLM queues them, may drop them, and runs them 0-8 ms after the response
+(sometimes later). So this is the second source of usage, never the one a settlement depends on.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from otrta_litellm.admission import ADMISSION, Admission, UsageSeen
 
 
 class Observer(CustomLogger):  # type: ignore[misc]  # litellm is untyped here
-    """The callback that LiteLLM loads; it writes into the admission of the call being logged and keeps nothing."""
+    """The callback that LiteLLM loads; it writes into the admission of the logged call and keeps nothing."""
 
     async def async_log_success_event(
         self, kwargs: Mapping[str, object], response_obj: object, start_time: datetime, end_time: datetime

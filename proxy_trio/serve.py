@@ -57,9 +57,12 @@ async def serve(
     config.errorlog = logging.getLogger("proxy_trio.hypercorn")
     config.include_server_header = False
     config.include_date_header = False
-    trigger = (stop or trio.Event()).wait
     await hypercorn_serve(
-        app, config, shutdown_trigger=trigger, task_status=_Started(task_status, bound), mode="asgi"
+        app,
+        config,
+        shutdown_trigger=stop.wait if stop is not None else trio.sleep_forever,
+        task_status=_Started(task_status, bound),
+        mode="asgi",
     )
 
 

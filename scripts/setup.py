@@ -104,11 +104,14 @@ def get_uv(environment: Environment) -> Path:
 
 
 def install(environment: Environment, uv: Path) -> None:
-    """Install all pins and, editable, the checkout."""
+    """Install all pins and, editable, the checkout.
+
+    uv gets the machine's certificates in place of its own list: a network may have an issuer of its own.
+    """
     say(f"installing {environment.pins.name} and otrta into {environment.directory.name}")
     what = ("--quiet", "--no-deps", "--requirement", environment.pins, "--editable", ROOT)
     try:
-        run(uv, "pip", "install", "--python", environment.python, *what)
+        run(uv, "pip", "install", "--system-certs", "--python", environment.python, *what)
     except (subprocess.CalledProcessError, OSError):
         say("uv could not do it; trying pip, which takes longer")
         run(environment.python, "-m", "pip", "install", *what)

@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.parts"]
+
 # The sample is the same in every run, so that only a change makes it fail; long runs look for the rest.
 settings.register_profile(
     "sampled",

@@ -1,5 +1,6 @@
 """A scripted gateway on a real socket, a payer that records, and a proxy between them."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -161,6 +162,13 @@ async def start_proxy(nursery, payer):
         return await nursery.start(partial(serve, app, 0, stop=stop))
 
     return start
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Bodies go on byte for byte, and what no gateway could read is refused before it is paid for."""
 
+import contextlib
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from proxy_trio.bodies import MAX_DEPTH, parse
 
 
 def test_a_body_without_private_fields_goes_on_byte_for_byte():
-    raw = b'{ "model" : "m",\n "messages":[{"role":"user","content":"h\xc3\xa9\\u00e9 \xf0\x9f\x98\x80"}], "x": 1.0e1 }\n'
+    raw = '{ "model" : "m",\n "messages":[{"role":"user","content":"hé\\u00e9 😀"}], "x": 1.0e1 }\n'.encode()
     body = parse(raw)
     assert body.outbound is raw
     assert body.model == "m"
@@ -101,10 +102,8 @@ def test_neither_text_nor_bytes_show_in_the_repr():
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_give_a_body_or_an_invalid_request(raw):
-    try:
-        parse(raw)
-    except InvalidRequest as error:
-        assert error.message
+    with contextlib.suppress(InvalidRequest):
+        assert parse(raw).model
 
 
 json_values = st.recursive(

@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -123,13 +124,10 @@ def test_change_does_not_show_in_a_repr():
     assert "cashuB" not in repr(Comment("x-cashu", "cashuBsecret"))
 
 
-fragments = st.lists(
-    st.sampled_from(
-        [b": x-cashu ", b": otrta ", b": x-cashu", b": x", b":", b"data: a", "é😀".encode(), b"\r", b"\n"]
-        + [b"\r\n", b"\n\n", b"cashuBx", b" ", b"a"]
-    ),
-    max_size=30,
-).map(b"".join)
+marks = [b": x-cashu ", b": otrta ", b": x-cashu", b": otrt", b": x", b":"]
+others = [b"data: a", "é😀".encode(), b"cashuBx", b" ", b"a"]
+ends = [b"\r", b"\n", b"\r\n", b"\n\n"]
+fragments = st.lists(st.sampled_from([*marks, *others, *ends]), max_size=30).map(b"".join)
 
 
 def by_lines(stream):
@@ -161,7 +159,7 @@ def test_the_rule_is_the_same_as_over_whole_lines(stream):
 def test_how_the_stream_is_cut_into_pieces_makes_no_difference(stream, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     edges = [0, *cuts, len(stream)]
-    assert run(*(stream[start:end] for start, end in zip(edges, edges[1:], strict=False))) == run(stream)
+    assert run(*(stream[start:end] for start, end in pairwise(edges))) == run(stream)
 
 
 @given(fragments)

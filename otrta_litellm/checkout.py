@@ -1,0 +1,354 @@
+"""From a request and a token to a payment that is certain, or a refusal that says what is wrong.
+
+The order of checks is the contract's: size and count, mint and unit, what this gateway already took, price
+and amount, DLEQ, and only then the mint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from otrta_core import (
+    CallRequest,
+    InvalidRequest,
+    KeysetError,
+    ModelPrice,
+    OtrtaError,
+    PaymentRequest,
+    Token,
+    TokenError,
+    Unit,
+    affordable_output_tokens,
+    face_value,
+    minimum_msat,
+    quote_msat,
+    wire,
+)
+from otrta_core.requests import PAYABLE_PATHS
+from otrta_litellm import payments
+from otrta_litellm.answers import GateError
+from otrta_litellm.body_policy import check_fields, outbound_body
+from otrta_litellm.payments import AlreadyTaken, Offer, Payment
+from otrta_litellm.price_book import PriceBook
+from otrta_litellm.schema import PaymentState
+from otrta_litellm.settings import GatewaySettings
+from otrta_wallet import (
+    MintNotKnown,
+    MintUnreachable,
+    OutcomeUnknown,
+    TokenUneconomic,
+    UnitMismatch,
+    Wallet,
+)
+from otrta_wallet.mint_url import normalize_mint_url
+from otrta_wallet.wallet import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a call is and what it may cost; amounts in msat."""
+
+    path: str
+    call: CallRequest
+    body: Mapping[str, Any] = field(repr=False)
+    price: ModelPrice
+    quote_msat: int
+    minimum_msat: int
+
+
+class Checkout:
+    """Takes payments for calls.
+
+    ``running`` holds the ids of payments whose calls this process runs; who takes a payment takes its id out
+    of it again when the call has been settled.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        wallet: Wallet,
+        prices: PriceBook,
+        owner: str,
+        running: set[str],
+    ) -> None:
+        self._running = running
+        self._settings = settings
+        self._wallet = wallet
+        self._prices = prices
+        self._owner = owner
+
+    # --- what is asked for ----------------------------------------------------------------------------
+
+    def terms(self, path: str, raw_body: bytes) -> Terms:
+        """Read a body and price it.
+
+        Raises:
+            InvalidRequest: the body, or something in it, cannot be bought.
+            GateError: the model is unknown or has no price.
+        """
+        kind = PAYABLE_PATHS[path]
+        try:
+            body = wire.from_json(raw_body)
+        except (ValueError, UnicodeError):
+            raise InvalidRequest("the body must be a JSON object") from None
+        call = CallRequest.parse(kind, body)
+        price = self._prices.price(call.model)
+        if price is None:
+            raise GateError(
+                "this model is not sold here: GET /v1/cashu/info lists the ones that are",
+                code="model_not_found",
+                status=404,
+                param="model",
+            )
+        check_fields(kind, body)
+        default = self._settings.default_output_tokens
+        return Terms(
+            path,
+            call,
+            body,
+            price,
+            quote_msat(price, call, default_output_tokens=default),
+            minimum_msat(price, call, min_output_tokens=self._settings.min_output_tokens),
+        )
+
+    def offered_mints(self, unit: Unit) -> dict[str, int]:
+        """Return the mints that take this unit here, with their input fee in ppk."""
+        found = {}
+        for url in self._settings.mints:
+            fee_ppk = self._wallet.mints.units(url).get(unit)
+            if fee_ppk is not None and fee_ppk <= self._settings.max_fee_ppk:
+                found[url] = fee_ppk
+        return found
+
+    def payment_request(self, terms: Terms) -> PaymentRequest:
+        """Say what is to be paid (NUT-24).
+
+        Raises:
+            GateError: no mint has been reached yet, so there is nothing to ask for.
+        """
+        unit = self._settings.unit
+        mints = self.offered_mints(unit)
+        if not mints:
+            raise GateError(
+                "no mint of this gateway can be reached right now: try again later; nothing was paid",
+                code="mint_unreachable",
+                status=503,
+            )
+        amount = face_value(unit.at_least(terms.quote_msat), max(mints.values()))
+        return PaymentRequest(amount=amount, unit=unit, mints=tuple(mints))
+
+    def payment_required(self, terms: Terms) -> GateError:
+        """Return the 402 for a call without a token."""
+        return GateError(
+            "This call has to be paid: send it again with a Cashu token in the X-Cashu header.",
+            code="payment_required",
+            status=402,
+            required_msat=terms.quote_msat,
+            request=self.payment_request(terms),
+        )
+
+    # --- what is offered ------------------------------------------------------------------------------
+
+    def read_token(self, values: Sequence[str]) -> Token:
+        """Read the one X-Cashu header.
+
+        Raises:
+            TokenError: none, several, or one that is damaged or too large.
+        """
+        if len(values) != 1:
+            raise TokenError("send exactly one X-Cashu header")
+        limits = self._settings
+        return Token.parse(values[0], max_bytes=limits.max_token_bytes, max_proofs=limits.max_proofs)
+
+    async def present(self, token: Token) -> Incoming:
+        """Check mint, unit and keysets; nothing is taken yet.
+
+        Raises:
+            MintNotKnown, UnitMismatch, TokenError, TokenUneconomic: it cannot be accepted.
+            GateError: its mint cannot be reached.
+        """
+        mints = self._wallet.mints
+        if any(proof.secret.lstrip().startswith("[") for proof in token.proofs):
+            raise GateError(
+                "locked tokens are not taken here yet: send proofs without a spending condition",
+                code="lock_not_accepted",
+                status=400,
+            )
+        if normalize_mint_url(token.mint) not in self._settings.mints:
+            raise MintNotKnown("tokens of this mint are not taken here")
+        try:
+            unit = Unit.parse(token.unit)
+        except OtrtaError:
+            raise UnitMismatch("tokens of this unit are not taken here: send msat or sat") from None
+        try:
+            incoming = await self._wallet.inspect(token)
+        except KeysetError as error:
+            raise TokenError(error.message) from None
+        except (MintUnreachable, OutcomeUnknown):
+            raise _mint_away() from None
+        fees = mints.fee_ppk(incoming.token.mint)
+        if any(fees[proof.id] > self._settings.max_fee_ppk for proof in incoming.token.proofs):
+            raise MintNotKnown("this mint's input fee is higher than this gateway accepts")
+        if unit not in mints.units(incoming.token.mint):
+            raise UnitMismatch("this mint no longer makes e-cash of this unit")
+        return incoming
+
+    async def taken_before(self, token: Token) -> Payment | None:
+        """Return the payment that this very set of proofs was, or None where none of them was taken.
+
+        Raises:
+            GateError: they belong to another payment, or only part of one is here.
+        """
+        ys = [proof.Y for proof in token.proofs]
+
+        def look(conn: Connection, _now: float) -> tuple[list[Payment], bool]:
+            claims = payments.claims_on(conn, ys)
+            whole = len(claims) == 1 and all(
+                len(found) == len(ys) == payments.claim_size(conn, payment_id)
+                for payment_id, found in claims.items()
+            )
+            return [payments.load(conn, payment_id) for payment_id in claims], whole
+
+        found, whole = await self._wallet.transactions.run(look)
+        if not found:
+            return None
+        if not whole:
+            if all(payment.state in _OVER for payment in found):
+                raise _spent()
+            raise _pending()
+        payment = found[0]
+        if payment.memo_hash is not None and payment.memo_hash != payments.memo_hash(token):
+            raise _spent()
+        return payment
+
+    def refuse_taken(self, payment: Payment) -> GateError:
+        """Return the refusal for a token that was taken here before, with its change where there is some."""
+        return _spent(payment.change_token) if payment.state in _OVER else _pending()
+
+    # --- the deal -------------------------------------------------------------------------------------
+
+    def check_amount(self, terms: Terms, incoming: Incoming) -> None:
+        """Check that the token is worth enough.
+
+        Raises:
+            GateError: it is not; the payment request says what would be.
+        """
+        unit = Unit.parse(incoming.token.unit)
+        if unit.to_msat(incoming.net) >= terms.minimum_msat:
+            return
+        fee_ppk = max(self.offered_mints(unit).values(), default=0)
+        if incoming.token.amount >= face_value(unit.at_least(terms.quote_msat), fee_ppk):
+            return
+        raise GateError(
+            f"the token is worth {unit.to_msat(incoming.net)} msat after fees: "
+            f"this call takes at least {terms.minimum_msat}",
+            code="insufficient_payment",
+            status=400,
+            required_msat=terms.quote_msat,
+            request=self.payment_request(terms),
+        )
+
+    def outbound_body(self, terms: Terms, payment: Payment) -> dict[str, Any]:
+        """Return the body for LiteLLM, its output capped by what was paid where the caller set no limit."""
+        cap = None
+        if terms.call.kind == "chat" and terms.call.output_limit is None:
+            cap = affordable_output_tokens(terms.price, terms.call, payment.paid_msat - payment.fee_msat)
+            if cap is not None:
+                cap = max(cap, self._settings.min_output_tokens)
+                if terms.price.max_output_tokens is not None:
+                    cap = min(cap, terms.price.max_output_tokens)
+        return outbound_body(terms.call.kind, terms.body, cap)
+
+    async def take(self, terms: Terms, incoming: Incoming) -> Payment:
+        """Claim the proofs, redeem them at the mint, and return the redeemed payment.
+
+        Raises:
+            GateError, OtrtaError: the refusal. The token is untouched, but for the 503 that says that it
+                is journalled: it is then claimable once recovery has ended its swap.
+
+        Cancelled, the payment stays journalled; recovery ends it.
+        """
+        unit = Unit.parse(incoming.token.unit)
+        offer = Offer(
+            incoming.token,
+            unit.to_msat(incoming.token.amount),
+            unit.to_msat(incoming.fee),
+            terms.path,
+            terms.call.model,
+            terms.price,
+            terms.call.prompt_tokens,
+        )
+        run = self._wallet.transactions.run
+        try:
+            payment = await run(payments.receive, offer, self._owner)
+        except AlreadyTaken:
+            taken = await self.taken_before(incoming.token)
+            raise (_pending() if taken is None else self.refuse_taken(taken)) from None
+        self._running.add(payment.id)  # before it can be redeemed: recovery leaves running calls alone
+        try:
+            return await self._redeem(payment, incoming)
+        except BaseException:
+            self._running.discard(payment.id)
+            raise
+
+    async def _redeem(self, payment: Payment, incoming: Incoming) -> Payment:
+        run = self._wallet.transactions.run
+        try:
+            await self._wallet.check_dleq(incoming)
+            operation = await self._wallet.prepare_receive(
+                incoming,
+                reference=payment.id,
+                also=lambda conn, now, _operation: payments.begin_redeeming(conn, now, payment.id),
+            )
+        except OtrtaError as error:
+            await run(payments.reject, payment.id)
+            raise _as_refusal(error) from None
+        try:
+            await self._wallet.carry_out(operation)
+        except MintUnreachable:
+            raise _mint_away() from None
+        except OutcomeUnknown:
+            raise GateError(
+                "the mint has not answered yet: your token is journalled, and what is left of it can be "
+                "fetched from /v1/cashu/change once it has",
+                code="mint_unreachable",
+                status=503,
+            ) from None
+        return await run(lambda conn, _now: payments.load(conn, payment.id))
+
+
+_OVER = frozenset({PaymentState.SETTLED, PaymentState.CLAIMED})
+
+
+def wants_request(error: OtrtaError) -> bool:
+    """Tell whether a refusal is one that also says what would be accepted."""
+    return isinstance(error, MintNotKnown | UnitMismatch | TokenUneconomic)
+
+
+def _as_refusal(error: OtrtaError) -> OtrtaError:
+    return _mint_away() if isinstance(error, MintUnreachable | OutcomeUnknown) else error
+
+
+def _mint_away() -> GateError:
+    return GateError(
+        "the token's mint cannot be reached right now: the token is untouched; try again later",
+        code="mint_unreachable",
+        status=503,
+    )
+
+
+def _spent(change: str | None = None) -> GateError:
+    message = "the token has been spent already"
+    if change is not None:
+        message += ": what was left of it is in the X-Cashu header"
+    return GateError(message, code="token_already_spent", status=400, change=change)
+
+
+def _pending() -> GateError:
+    return GateError(
+        "the token is paying for another call right now: ask /v1/cashu/change for what is left of it",
+        code="token_pending",
+        status=409,
+    )

@@ -1,0 +1,212 @@
+"""Passing LiteLLM's answer on: held back until its change is known, or live with the change in comments."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum, auto
+from typing import Any
+
+from otrta_core import Settlement
+from otrta_litellm.answers import Header, exposed, payment_headers
+from otrta_litellm.meter import Reading, StreamMeter, read_body
+from otrta_litellm.payments import Payment
+from otrta_litellm.till import Ending
+
+Message = dict[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+_DROPPED = frozenset(
+    {
+        b"cache-control",
+        b"connection",
+        b"content-length",
+        b"set-cookie",
+        b"transfer-encoding",
+        b"x-cashu",
+    }
+)
+_DROPPED_PREFIXES = (b"x-litellm-", b"llm_provider-", b"x-otrta-")
+NOTE_EVERY_S = 3.0
+
+
+class HeldBytes:
+    """Counts the bytes of all answers that are held back in this process."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.total = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether a new call has to be turned away."""
+        return self.total >= self.limit
+
+
+class _Mode(Enum):
+    HELD = auto()  # until its change is known
+    LIVE = auto()  # an event stream that is passed on; its change comes in comments
+    SPILLED = auto()  # another answer over the bound; its change is to be fetched
+
+
+class Relay:
+    """One answer on its way. LiteLLM sends into ``receive``; ``finish`` ends it with the change."""
+
+    def __init__(
+        self,
+        payment: Payment,
+        send: Send,
+        *,
+        live: bool,
+        show_usage: bool,
+        origin: bytes | None,
+        buffer_bytes: int,
+        held: HeldBytes,
+        note_live: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._payment = payment
+        self._send = send
+        self._wants_live = live
+        self._origin = origin
+        self._limit = buffer_bytes
+        self._held = held
+        self._note_live = note_live
+        self._meter = StreamMeter(show_usage=show_usage)
+        self._mode = _Mode.HELD
+        self._start: Message | None = None
+        self._stream = False
+        self._body = bytearray()
+        self._noted_at = time.monotonic()
+        self._spilled = 0
+
+    async def receive(self, message: Message) -> None:
+        """Take one ASGI message of LiteLLM's answer."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            headers = dict(message.get("headers", ()))
+            is_events = headers.get(b"content-type", b"").startswith(b"text/event-stream")
+            self._stream = is_events and message["status"] < 400
+            return
+        if message["type"] != "http.response.body":
+            return
+        data = message.get("body", b"")
+        if self._stream:
+            await self._stream_body(self._meter.feed(data))
+        else:
+            await self._plain_body(data)
+
+    def ending(self) -> Ending:
+        """Say how the answer ended; call it once, when LiteLLM has returned."""
+        status = 500 if self._start is None else self._start["status"]
+        if self._stream:
+            self._hold(self._meter.finish())
+            return Ending(status, True, self._meter.reading())
+        reading = (
+            read_body(bytes(self._body)) if self._mode is _Mode.HELD else Reading(None, "", self._spilled)
+        )
+        return Ending(status, False, reading)
+
+    async def finish(self, payment: Payment, settled: Settlement) -> None:
+        """Send what is left, with the change.
+
+        Args:
+            payment: as it is after settling; without a change token where the change is still owed.
+            settled: how it was divided.
+        """
+        paid, fee = settled.paid, settled.fee
+        match self._mode:
+            case _Mode.LIVE:
+                comments = f": otrta paid={paid} cost={settled.charged} fee={fee} change={settled.change}\n"
+                if payment.change_token is not None:
+                    comments += f": x-cashu {payment.change_token}\n"
+                await self._pass(
+                    bytes(self._take()) + comments.encode() + b"\n" + self._meter.tail, last=True
+                )
+            case _Mode.SPILLED:
+                await self._pass(b"", last=True)
+            case _Mode.HELD:
+                headers = payment_headers(paid, fee, settled.charged, settled.change, payment.change_token)
+                status, body = self._whole()
+                await self._begin(status, [*headers, (b"content-length", str(len(body)).encode())])
+                await self._pass(body, last=True)
+
+    async def fail(self, status: int, body: bytes, settled: Settlement, payment: Payment) -> None:
+        """Answer with an error of the gate's own, where LiteLLM gave no answer and nothing was sent yet."""
+        self._start = {"status": status, "headers": [(b"content-type", b"application/json")]}
+        self._stream = False
+        self._take()
+        self._hold(body)
+        await self.finish(payment, settled)
+
+    @property
+    def answered(self) -> bool:
+        """Whether LiteLLM has begun an answer."""
+        return self._start is not None
+
+    def drop(self) -> None:
+        """Let go of what is held; for the end of the call, however it came."""
+        self._take()
+
+    async def _stream_body(self, data: bytes) -> None:
+        self._hold(data)
+        reading = self._meter.reading() if self._mode is _Mode.HELD and self._wants_live else None
+        begins = reading is not None and (self._body or reading.delivered) and reading.error is None
+        if self._mode is _Mode.HELD and (begins or len(self._body) > self._limit):
+            self._mode = _Mode.LIVE
+            await self._begin(200, payment_headers(self._payment.paid_msat, self._payment.fee_msat))
+        if self._mode is _Mode.LIVE:
+            await self._pass(bytes(self._take()))
+            if time.monotonic() - self._noted_at > NOTE_EVERY_S:
+                self._noted_at = time.monotonic()
+                await self._note_live(self._meter.events)
+
+    async def _plain_body(self, data: bytes) -> None:
+        if self._mode is _Mode.HELD and len(self._body) + len(data) <= self._limit:
+            self._hold(data)
+            return
+        if self._mode is _Mode.HELD:
+            self._mode = _Mode.SPILLED
+            headers = payment_headers(self._payment.paid_msat, self._payment.fee_msat, claim=True)
+            await self._begin(self._start["status"] if self._start else 500, headers)
+            data = bytes(self._take()) + data
+        self._spilled += len(data)
+        await self._pass(data)
+
+    def _whole(self) -> tuple[int, bytes]:
+        """Return status and body of a held answer; a stream that failed before anything came is an error."""
+        body, start = bytes(self._take()), self._start or {"status": 500}
+        reading = self._meter.reading()
+        if self._stream and reading.error is not None and not reading.delivered:
+            self._stream = False
+            self._start = {"headers": [(b"content-type", b"application/json")]}
+            return _error_status(reading.error), json.dumps({"error": reading.error}).encode()
+        return start["status"], body + (self._meter.tail if self._stream else b"")
+
+    async def _begin(self, status: int, extra: Sequence[Header]) -> None:
+        kept = [
+            (name.lower(), value)
+            for name, value in (self._start or {}).get("headers", ())
+            if name.lower() not in _DROPPED and not name.lower().startswith(_DROPPED_PREFIXES)
+        ]
+        headers = exposed([*kept, *extra], origin=self._origin)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _pass(self, data: bytes, *, last: bool = False) -> None:
+        if data or last:
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    def _hold(self, data: bytes) -> None:
+        self._body += data
+        self._held.total += len(data)
+
+    def _take(self) -> bytearray:
+        body, self._body = self._body, bytearray()
+        self._held.total -= len(body)
+        return body
+
+
+def _error_status(error: dict[str, object]) -> int:
+    try:
+        status = int(str(error.get("code")))
+    except ValueError:
+        return 502
+    return status if 400 <= status < 600 else 502

@@ -1,0 +1,62 @@
+"""The gateway's tables, in the same database as its wallet's."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+
+class PaymentState(StrEnum):
+    """Where a payment is; the transitions are in ``otrta_litellm.payments``."""
+
+    RECEIVED = "received"
+    REDEEMING = "redeeming"
+    REDEEMED = "redeemed"
+    SETTLED = "settled"
+    CLAIMED = "claimed"
+    REJECTED = "rejected"
+
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("state", String, nullable=False, index=True),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("memo_hash", String),
+    Column("paid_msat", BigInteger, nullable=False),
+    Column("fee_msat", BigInteger, nullable=False),
+    Column("cost_msat", BigInteger),  # what is charged
+    Column("change_msat", BigInteger),
+    Column("excess_msat", BigInteger),  # what the call cost beyond the payment
+    Column("change_token", Text),  # erased once the change is spent
+    Column("change_due", Boolean, nullable=False),  # change is owed and not yet made
+    Column("path", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("price", Text, nullable=False),  # JSON, fixed when the payment was received
+    Column("prompt_tokens_bound", BigInteger, nullable=False),
+    Column("live_tokens", BigInteger),  # output counted so far of a live stream
+    Column("outcome", String),
+    Column("owner", String, nullable=False),  # the process that runs the call
+    Column("created_at", Float, nullable=False, index=True),
+    Column("changed_at", Float, nullable=False),
+)
+
+payment_proofs = Table(
+    "payment_proofs",
+    metadata,
+    Column("y", String, primary_key=True),
+    Column("payment_id", String, ForeignKey("payments.id"), nullable=False, index=True),
+)

@@ -1,0 +1,117 @@
+import inspect
+
+import otrta_core
+from otrta_core import (
+    Keyset,
+    ModelPrice,
+    OtrtaError,
+    PaymentRequest,
+    PriceTable,
+    Proof,
+    Settlement,
+    Token,
+    Unit,
+    Usage,
+    cost_msat,
+    quote_msat,
+    settle,
+)
+
+CONTRACT = {
+    "Keyset",
+    "ModelPrice",
+    "OtrtaError",
+    "PaymentRequest",
+    "PriceTable",
+    "Proof",
+    "Token",
+    "Unit",
+    "Usage",
+    "blind",
+    "cost_msat",
+    "derive_blinding_factor",
+    "derive_secret",
+    "hash_to_curve",
+    "input_fee",
+    "quote_msat",
+    "select_proofs",
+    "settle",
+    "split_amount",
+    "unblind",
+    "verify_dleq",
+}
+GROWN = {
+    "AmountError",
+    "CallRequest",
+    "Dleq",
+    "DleqInvalid",
+    "InvalidRequest",
+    "KeysetError",
+    "Nut10Option",
+    "PaymentRequestError",
+    "PriceError",
+    "RequestNotPriceable",
+    "Settlement",
+    "TokenError",
+    "TokenTooLarge",
+    "Transport",
+    "UnsupportedParameter",
+    "affordable_output_tokens",
+    "derive_keyset_id_v1",
+    "derive_keyset_id_v2",
+    "face_value",
+    "format_msat",
+    "minimum_msat",
+    "parse_amount_msat",
+    "pick_exact",
+    "resolve_keyset_id",
+    "round_charge_msat",
+    "sign_blinded",
+    "split_for_change",
+    "verify_proof_dleq",
+}
+
+
+def names(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(CONTRACT | GROWN) == otrta_core.__all__
+
+
+def test_every_public_name_is_there() -> None:
+    assert [name for name in otrta_core.__all__ if not hasattr(otrta_core, name)] == []
+
+
+def test_every_error_is_of_one_tree() -> None:
+    exported = (getattr(otrta_core, name) for name in otrta_core.__all__)
+    errors = [value for value in exported if inspect.isclass(value) and issubclass(value, Exception)]
+    assert len(errors) > 5
+    assert all(issubclass(error, OtrtaError) for error in errors)
+
+
+def test_a_token_has_the_parts_of_the_contract() -> None:
+    assert names(Token.parse)[0] == "text"
+    assert inspect.signature(Token.encode).parameters["version"].default == 4
+    assert {"mint", "unit", "proofs", "memo"} <= set(names(Token))
+    assert isinstance(Token.amount, property)
+
+
+def test_a_payment_request_is_parsed_and_encoded_by_its_form() -> None:
+    assert names(PaymentRequest.parse) == ["text"]
+    assert inspect.signature(PaymentRequest.encode).parameters["form"].default == "creqA"
+
+
+def test_the_money_functions_take_what_the_contract_says() -> None:
+    assert names(cost_msat) == ["price", "usage"]
+    assert names(quote_msat)[:2] == ["price", "request"]
+    assert names(settle) == ["paid", "fee", "cost"]
+    assert {"charged", "change"} <= set(names(Settlement))
+
+
+def test_values_cannot_be_changed() -> None:
+    for kind in (Keyset, ModelPrice, PaymentRequest, Proof, Settlement, Token, Usage):
+        assert kind.__dataclass_params__.frozen, kind  # type: ignore[attr-defined]
+    assert [unit.value for unit in Unit] == ["msat", "sat"]
+    assert PriceTable({}).get("any") is None
