@@ -48,7 +48,7 @@ class Check:
         right = " + ".join(map(str, self.right_msat))
         if self.difference_msat == 0:
             return f"  ok     {self.claim}: {self.left_msat} = {right}"
-        return f"  WRONG  {self.claim}: {self.left_msat} is not {right}; they differ by {self.difference_msat} msat"
+        return f"  WRONG  {self.claim}: {self.left_msat} is {right} {self.difference_msat:+d} msat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ the traceback too. Nothing heavy is imported here: each subcommand is imported w
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import click
@@ -78,7 +78,8 @@ def _explain(failure: BaseException) -> int:
     """Say on one line of stderr what went wrong, and return the exit code for it."""
     if os.environ.get("OTRTA_DEBUG") == "1":
         traceback.print_exception(failure)
-    cause = _single_cause(failure)
+    causes = list(_leaves(failure))
+    cause = next(filter(_is_ours, causes), causes[0])
     exit_code = WRONG_USAGE if isinstance(cause, click.UsageError) else COULD_NOT
     click.echo(f"otrta: {_sentence(cause)}", err=True)
     return exit_code
@@ -106,12 +107,13 @@ def _is_ours(cause: BaseException) -> bool:
     return errors is not None and isinstance(cause, errors.OtrtaError)
 
 
-def _single_cause(failure: BaseException) -> BaseException:
-    """The error inside groups, which nurseries make: ours, where there are several."""
-    while isinstance(failure, BaseExceptionGroup):
-        ours = [each for each in failure.exceptions if _is_ours(each)]
-        failure = (ours or failure.exceptions)[0]
-    return failure
+def _leaves(failure: BaseException) -> Iterator[BaseException]:
+    """The errors inside groups, which nurseries make."""
+    if isinstance(failure, BaseExceptionGroup):
+        for each in failure.exceptions:
+            yield from _leaves(each)
+    else:
+        yield failure
 
 
 if __name__ == "__main__":

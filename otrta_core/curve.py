@@ -91,7 +91,7 @@ def verify_proof_dleq(secret: str, C: PublicKey, e: bytes, s: bytes, r: bytes, A
 
 
 def _scalar(value: bytes) -> bytes:
-    # coincurve pads what is short and reads past nothing but the first 32 bytes of what is long
+    # coincurve looks at the number and not at the size, and libsecp256k1 can then abort the whole process
     if len(value) != 32 or not 0 < int.from_bytes(value, "big") < ORDER:
         raise ValueError("a scalar must be 32 bytes, between 1 and n - 1")
     return value

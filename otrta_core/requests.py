@@ -110,7 +110,7 @@ def _refuse_unbounded(body: Mapping[str, Any]) -> None:
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise InvalidRequest("tools must be a list of objects", param="tools")
     if any(tool.get("type") != "function" for tool in tools):
-        raise RequestNotPriceable("only tools of type function have a price here", param="tools")
+        raise UnsupportedParameter("only tools of type function have a price here", param="tools")
 
 
 def _whole(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:

@@ -120,19 +120,23 @@ def _cover(proofs: Sequence[Proof], target: int, max_proofs: int) -> list[Proof]
 
 
 def _without_needless(chosen: list[Proof], amount: int, fee: Callable[[Sequence[Proof]], int]) -> list[Proof]:
-    kept = sorted(chosen, key=_net_worth(chosen, fee))
-    for proof in tuple(kept):
-        fewer = [p for p in kept if p is not proof]
-        if fewer and sum(p.amount for p in fewer) - fee(fewer) >= amount:
-            kept = fewer
+    """Drop from proofs that reach an amount what they do not need for it."""
+    worth = _net_worth(chosen, fee)
+    spare = sum(map(worth, chosen)) - 1000 * amount
+    kept: list[Proof] = []
+    for proof in sorted(chosen, key=worth):
+        if worth(proof) <= spare:
+            spare -= worth(proof)
+        else:
+            kept.append(proof)
     return sorted(kept, key=lambda p: p.amount)
 
 
 def _net_worth(proofs: Sequence[Proof], fee: Callable[[Sequence[Proof]], int]) -> Callable[[Proof], int]:
     """Return what each proof is worth after its own fee, in thousandths of a unit.
 
-    A thousand proofs of a keyset cost exactly its ppk, without rounding. So the k proofs of the highest
-    net worth reach an amount whenever any k of them do.
+    A thousand proofs of a keyset cost exactly its ppk, without rounding. Proofs reach an amount exactly
+    when their net worth adds up to a thousand times it, so the k worthiest reach it if any k do.
     """
     fee_ppk = {proof.id: fee([proof] * 1000) for proof in {p.id: p for p in proofs}.values()}
     return lambda proof: 1000 * proof.amount - fee_ppk[proof.id]
@@ -141,9 +145,7 @@ def _net_worth(proofs: Sequence[Proof], fee: Callable[[Sequence[Proof]], int]) -
 def _worthiest_first(
     proofs: Sequence[Proof], amount: int, fee: Callable[[Sequence[Proof]], int], max_proofs: int
 ) -> list[Proof] | None:
-    chosen: list[Proof] = []
-    for proof in sorted(proofs, key=_net_worth(proofs, fee), reverse=True)[:max_proofs]:
-        chosen.append(proof)
-        if sum(p.amount for p in chosen) - fee(chosen) >= amount:
-            return _without_needless(chosen, amount, fee)
-    return None
+    worth = _net_worth(proofs, fee)
+    chosen = sorted((p for p in proofs if worth(p) > 0), key=worth, reverse=True)[:max_proofs]
+    reached = sum(map(worth, chosen)) >= 1000 * amount
+    return _without_needless(chosen, amount, fee) if reached else None

@@ -1,108 +1,33 @@
 """Which fields a stranger's body may have, and what the gate writes into it.
 
 A field that is not listed could change the price, reach another upstream or switch off the gateway's own
-callbacks, so it is refused before anything is paid. Fields of LiteLLM's own that only steer how it calls
-are taken out without a word, as clients of LiteLLM send them by habit.
+callbacks, so it is refused before anything is paid. Fields that clients send by habit and that only steer how
+LiteLLM calls, or name the caller to it, are taken out without a word.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from otrta_core import UnsupportedParameter
+from otrta_core import InvalidRequest, UnsupportedParameter
 from otrta_core.requests import Kind
 
-_ALLOWED: Mapping[Kind, frozenset[str]] = {
-    "chat": frozenset(
-        {
-            "audio",
-            "frequency_penalty",
-            "function_call",
-            "functions",
-            "logit_bias",
-            "logprobs",
-            "max_completion_tokens",
-            "max_tokens",
-            "messages",
-            "modalities",
-            "model",
-            "n",
-            "parallel_tool_calls",
-            "presence_penalty",
-            "prompt_cache_key",
-            "reasoning_effort",
-            "response_format",
-            "safety_identifier",
-            "seed",
-            "stop",
-            "store",
-            "stream",
-            "stream_options",
-            "temperature",
-            "tool_choice",
-            "tools",
-            "top_k",
-            "top_logprobs",
-            "top_p",
-            "user",
-            "verbosity",
-        }
-    ),
-    "embeddings": frozenset({"model", "input", "encoding_format", "dimensions", "user", "input_type"}),
-}
-
-_TAKEN_OUT = frozenset(
-    {
-        "timeout",
-        "stream_timeout",
-        "request_timeout",
-        "num_retries",
-        "max_retries",
-        "fallbacks",
-        "metadata",
-        "extra_headers",
-        "no-log",
-        "store",
-    }
-)
-
-_RESPONSE_FORMATS = frozenset({"text", "json_object", "json_schema"})
+Check = Callable[[Any], bool]
 
 
-def outbound_body(kind: Kind, body: Mapping[str, Any], output_cap: int | None) -> dict[str, Any]:
-    """Return the body that LiteLLM gets.
-
-    Args:
-        kind: which API.
-        body: as the caller sent it, already parsed as a ``CallRequest``.
-        output_cap: output limit to set where the caller gave none, or None.
-    """
-    out = {name: value for name, value in body.items() if name not in _TAKEN_OUT}
-    if kind == "chat":
-        if output_cap is not None:
-            out["max_tokens"] = output_cap
-        if body.get("stream") is True:
-            out["stream_options"] = {"include_usage": True}
-        else:
-            out.pop("stream_options", None)
-    return out
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_fields(kind: Kind, body: Mapping[str, Any]) -> None:
-    """Refuse fields and values whose price cannot be bounded.
-
-    Raises:
-        UnsupportedParameter: names the first one.
-    """
-    for name in body:
-        if name not in _ALLOWED[kind] and name not in _TAKEN_OUT:
-            raise _unsupported(str(name)[:100])
-    for name, check in _VALUES.items():
-        if body.get(name) is not None and not check(body[name]):
-            raise _unsupported(name)
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
 
 
-def _unsupported(name: str) -> UnsupportedParameter:
-    return UnsupportedParameter(f"{name} cannot be bought here: leave it out", param=name)
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_any(_value: object) -> bool:
+    return True
 
 
 def _is_function_tools(tools: object) -> bool:
@@ -112,17 +37,146 @@ def _is_function_tools(tools: object) -> bool:
 
 
 def _is_plain_format(value: object) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and value.get("type") in _RESPONSE_FORMATS
-        and value.keys() <= {"type", "json_schema"}
-    )
+    if not isinstance(value, Mapping) or not value.keys() <= {"type", "json_schema"}:
+        return False
+    return value.get("type") in ("text", "json_object", "json_schema")
 
 
-_VALUES: Mapping[str, Callable[[Any], bool]] = {
-    "tools": _is_function_tools,
-    "response_format": _is_plain_format,
-    "modalities": lambda value: value == ["text"],
-    "audio": lambda _value: False,
-    "stream_options": lambda value: isinstance(value, Mapping) and value.keys() <= {"include_usage"},
+def _is_tool_choice(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, Mapping) and value.get("type") == "function")
+
+
+def _is_stream_options(value: object) -> bool:
+    return isinstance(value, Mapping) and value.keys() <= {"include_usage", "include_obfuscation"}
+
+
+_MESSAGE_FIELDS = frozenset(
+    {
+        "role",
+        "content",
+        "name",
+        "tool_call_id",
+        "tool_calls",
+        "function_call",
+        "refusal",
+        "reasoning_content",
+        "cache_control",
+    }
+)
+
+
+def _are_plain_messages(messages: object) -> bool:
+    return isinstance(messages, list) and all(_is_plain_message(message) for message in messages)
+
+
+def _is_plain_message(message: object) -> bool:
+    if not isinstance(message, Mapping) or not message.keys() <= _MESSAGE_FIELDS:
+        return False
+    content = message.get("content")
+    if not isinstance(content, list):
+        return True  # a text or nothing: the request's own checks have seen to that
+    return all(part["type"] != "image_url" or _is_inline_image(part.get("image_url")) for part in content)
+
+
+def _is_inline_image(image: object) -> bool:
+    # anything else would make LiteLLM or the upstream fetch an address that a stranger chose
+    url = image.get("url") if isinstance(image, Mapping) else image
+    return isinstance(url, str) and url.startswith("data:image/")
+
+
+_FIELDS: Mapping[Kind, Mapping[str, Check]] = {
+    "chat": {
+        "model": _is_text,
+        "messages": _are_plain_messages,
+        "stream": _is_bool,
+        "stream_options": _is_stream_options,
+        "max_tokens": _is_any,  # checked when the request was parsed
+        "max_completion_tokens": _is_any,
+        "n": _is_any,
+        "temperature": _is_number,
+        "top_p": _is_number,
+        "presence_penalty": _is_number,
+        "frequency_penalty": _is_number,
+        "stop": lambda value: isinstance(value, str | list),
+        "seed": _is_number,
+        "logit_bias": lambda value: isinstance(value, Mapping),
+        "logprobs": _is_bool,
+        "top_logprobs": _is_number,
+        "tools": _is_function_tools,
+        "tool_choice": _is_tool_choice,
+        "parallel_tool_calls": _is_bool,
+        "functions": lambda value: isinstance(value, list),
+        "function_call": lambda value: isinstance(value, str | Mapping),
+        "response_format": _is_plain_format,
+        "reasoning_effort": _is_text,
+        "verbosity": _is_text,
+        "modalities": lambda value: value == ["text"],
+        "prompt_cache_key": _is_text,
+        "top_k": _is_number,
+    },
+    "embeddings": {
+        "model": _is_text,
+        "input": _is_any,
+        "encoding_format": lambda value: value in ("float", "base64"),
+        "dimensions": _is_number,
+        "input_type": _is_text,
+    },
 }
+
+_TAKEN_OUT = frozenset(
+    {
+        "cache",
+        "caching",
+        "fallbacks",
+        "litellm_metadata",
+        "max_retries",
+        "metadata",
+        "no-log",
+        "num_retries",
+        "prompt_cache_retention",
+        "request_timeout",
+        "safety_identifier",
+        "store",
+        "stream_timeout",
+        "tags",
+        "timeout",
+        "ttl",
+        "user",
+    }
+)
+
+
+def check_fields(kind: Kind, body: Mapping[str, Any]) -> None:
+    """Refuse fields and values whose price cannot be bounded.
+
+    Raises:
+        UnsupportedParameter: a field that is not sold, or a value of one that is not.
+        InvalidRequest: a value of a wrong type.
+    """
+    for name, value in body.items():
+        check = _FIELDS[kind].get(name)
+        if name in _TAKEN_OUT or (check is not None and (value is None or check(value))):
+            continue
+        shown = str(name)[:64]
+        if check in (_is_bool, _is_number, _is_text):
+            raise InvalidRequest(f"{shown} has the wrong type", param=shown)
+        raise UnsupportedParameter(f"{shown} cannot be bought here in this form", param=shown)
+
+
+def outbound_body(kind: Kind, body: Mapping[str, Any], output_cap: int | None) -> dict[str, Any]:
+    """Return the body that LiteLLM gets: the allowed fields, and nothing else.
+
+    Args:
+        kind: which API.
+        body: as the caller sent it, after ``check_fields``.
+        output_cap: output limit to set where the caller gave none, or None.
+    """
+    out = {name: value for name, value in body.items() if name in _FIELDS[kind] and value is not None}
+    out.pop("stream_options", None)
+    if kind == "chat":
+        if output_cap is not None:
+            out["max_tokens"] = output_cap
+        if body.get("stream") is True:
+            # without it LiteLLM takes the usage out of the stream
+            out["stream_options"] = {"include_usage": True}
+    return out

@@ -36,7 +36,8 @@ class StreamMeter:
     """Follows an event stream event by event and decides what of it goes on.
 
     A later ``usage: null`` does not erase an earlier usage. An event that carries only the usage goes on
-    only to a caller who asked for it; ``[DONE]`` is held back in ``tail``, so that change can stand before it.
+    only to a caller who asked for it. ``[DONE]`` is held back in ``tail``, so that change can stand before
+    it.
 
     Attributes:
         tail: the held end of the stream.
@@ -105,10 +106,9 @@ def _is_only_usage(chunk: object) -> bool:
     if not isinstance(chunk, dict) or not isinstance(chunk.get("usage"), dict):
         return False
     choices = chunk.get("choices")
-    return isinstance(choices, list) and not any(
-        isinstance(choice, dict) and (choice.get("finish_reason") or choice.get("delta"))
-        for choice in choices
-    )
+    if not isinstance(choices, list):
+        return False
+    return not any(isinstance(c, dict) and (c.get("finish_reason") or c.get("delta")) for c in choices)
 
 
 def read_body(body: bytes) -> Reading:

@@ -51,6 +51,7 @@ class Payment:
     prompt_tokens_bound: int
     live_tokens: int | None
     owner: str
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,4 +259,5 @@ def _payment(row: Row[Any]) -> Payment:
         row.prompt_tokens_bound,
         row.live_tokens,
         row.owner,
+        row.changed_at,
     )

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -12,20 +12,22 @@ from otrta_litellm.meter import Reading, StreamMeter, read_body
 from otrta_litellm.payments import Payment
 from otrta_litellm.till import Ending
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-_DROPPED = frozenset(
+_PASSED = frozenset(
     {
-        b"cache-control",
-        b"connection",
-        b"content-length",
-        b"set-cookie",
-        b"transfer-encoding",
-        b"x-cashu",
+        b"content-type",
+        b"content-security-policy",
+        b"retry-after",
+        b"vary",
+        b"x-content-type-options",
+        b"x-frame-options",
     }
 )
-_DROPPED_PREFIXES = (b"x-litellm-", b"llm_provider-", b"x-otrta-")
+"""LiteLLM's other headers name deployments, keys and upstreams."""
+
+_PASSED_PREFIX = b"access-control-"
 NOTE_EVERY_S = 3.0
 
 
@@ -137,6 +139,13 @@ class Relay:
         self._hold(body)
         await self.finish(payment, settled)
 
+    def replace_body(self, body: bytes) -> None:
+        """Put an error of the gate's own in place of one whose text must not go out."""
+        if self._mode is _Mode.HELD and not self._stream:
+            self._take()
+            self._hold(body)
+            self._start = {**(self._start or {}), "headers": [(b"content-type", b"application/json")]}
+
     @property
     def answered(self) -> bool:
         """Whether LiteLLM has begun an answer."""
@@ -185,7 +194,7 @@ class Relay:
         kept = [
             (name.lower(), value)
             for name, value in (self._start or {}).get("headers", ())
-            if name.lower() not in _DROPPED and not name.lower().startswith(_DROPPED_PREFIXES)
+            if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIX)
         ]
         headers = exposed([*kept, *extra], origin=self._origin)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -2,25 +2,28 @@
 
 The evidence is the mint's own state, asked for in this order: the states of the inputs (or of the quote)
 first, the signatures on our outputs second. A swap that lands between the two questions is then seen
-as signed, never as spent by somebody else.
+as signed, never as spent by somebody else. Where signatures are there and the inputs seemed unspent,
+the states are asked once more, so that "signed, but unspent" can only mean that the outputs were
+signed in an earlier life of this wallet, as after its database was put back from a copy.
 
 =================  =========================  ==========  ==================
 our outputs        inputs / quote             last post   verdict
 =================  =========================  ==========  ==================
-all signed         any                        any         FINISH
-some signed        any                        any         WAIT
-none signed        any input PENDING          any         WAIT
-  … and foreign    any input PENDING          refused     FAIL_PENDING
-none signed        any input SPENT            any         FAIL_SPENT
-none signed        all UNSPENT, quote PAID    refused     FAIL_REFUSED
-none signed        all UNSPENT, quote PAID    unknown     POST_AGAIN
-none signed        quote PENDING              any         WAIT
+all or some        any UNSPENT, quote UNPAID  any         NEW_OUTPUTS
+signed             or PAID
+all signed         otherwise                  any         FINISH
+some signed        otherwise                  any         WAIT
+none signed        any PENDING                any         WAIT
+  … and foreign    any PENDING                refused     FAIL_PENDING
+none signed        any SPENT, quote ISSUED    any         FAIL_SPENT
 none signed        quote UNPAID               any         FAIL_REFUSED
-none signed        quote ISSUED               any         FAIL_SPENT
+none signed        all UNSPENT, quote PAID    unknown     POST_AGAIN
+none signed        all UNSPENT, quote PAID    refused     FAIL_REFUSED
+  … and may land   all UNSPENT, quote PAID    refused     WAIT
 =================  =========================  ==========  ==================
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from enum import Enum, auto
 
 from otrta_wallet.mint_client import ProofState, QuoteState
@@ -31,10 +34,16 @@ class Verdict(Enum):
 
     FINISH = auto()
     POST_AGAIN = auto()
+    NEW_OUTPUTS = auto()
     WAIT = auto()
     FAIL_REFUSED = auto()
     FAIL_SPENT = auto()
     FAIL_PENDING = auto()
+
+
+def given_up(input_states: Collection[ProofState], quote_state: QuoteState | None) -> bool:
+    """Tell whether the mint holds no input (or quote) any more as one that can still be used."""
+    return "UNSPENT" not in input_states and quote_state not in ("UNPAID", "PAID")
 
 
 def decide(
@@ -43,7 +52,8 @@ def decide(
     outputs: int,
     refused: bool,
     foreign: bool = False,
-    input_states: Iterable[ProofState] = (),
+    may_land: bool = False,
+    input_states: Collection[ProofState] = (),
     quote_state: QuoteState | None = None,
 ) -> Verdict:
     """Decide by the mint's state.
@@ -54,16 +64,21 @@ def decide(
         refused: whether the mint itself answered the last post with a refusal.
         foreign: whether somebody else knows the inputs too and no post of ours is without an answer, so
             that a pending spend must be theirs.
+        may_land: whether an earlier post without an answer is so recent that the mint may still carry it
+            out. The inputs must not be used otherwise before that is over.
         input_states: of the inputs, for anything but minting.
         quote_state: of the quote, for minting.
     """
     if signed:
+        if not given_up(input_states, quote_state):
+            return Verdict.NEW_OUTPUTS
         return Verdict.FINISH if signed == outputs else Verdict.WAIT
-    states = set(input_states)
-    if "PENDING" in states or quote_state == "PENDING":
+    if "PENDING" in input_states or quote_state == "PENDING":
         return Verdict.FAIL_PENDING if refused and foreign else Verdict.WAIT
-    if "SPENT" in states or quote_state == "ISSUED":
+    if "SPENT" in input_states or quote_state == "ISSUED":
         return Verdict.FAIL_SPENT
-    if refused or quote_state == "UNPAID":
+    if quote_state == "UNPAID":
         return Verdict.FAIL_REFUSED
-    return Verdict.POST_AGAIN
+    if not refused:
+        return Verdict.POST_AGAIN
+    return Verdict.WAIT if may_land else Verdict.FAIL_REFUSED

@@ -4,6 +4,8 @@ Replies are read to a bound, parsed by pydantic, and every failure becomes one o
 sent, the mint refused, or the outcome is unknown.
 """
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,11 +17,17 @@ from otrta_core import Keyset, KeysetError, Proof
 from otrta_wallet.errors import MintRefused, MintUnreachable, OutcomeUnknown
 
 MAX_REPLY_BYTES = 8 << 20
+CALL_S = 60.0
+"""How long one call may take in all, however slowly its reply drips."""
 TRIES = 3
 _FIRST_PAUSE_S = 0.2
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
-Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=130, to_lower=True)]
+_NOT_DECIDED = frozenset({408, 425, 429})
+"""Answers of 4xx that say nothing about whether the request was or will be carried out."""
+_LONG_WORD = re.compile(r"[0-9A-Za-z+/_=-]{24,}")
+
+Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]+$", max_length=130, to_lower=True)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 ProofState = Literal["UNSPENT", "PENDING", "SPENT"]
 QuoteState = Literal["UNPAID", "PAID", "ISSUED", "PENDING"]
@@ -73,9 +81,9 @@ class _States(_Reply):
 
 
 class KeysetEntry(_Reply):
-    """A line of the mint's list of keysets (NUT-02)."""
+    """A line of the mint's list of keysets (NUT-02); its id may be of a form that is no longer used."""
 
-    id: Hex
+    id: Annotated[str, StringConstraints(max_length=130)]
     unit: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     active: bool
     input_fee_ppk: Count | None = None
@@ -99,12 +107,12 @@ class _KeysReply(_Reply):
 class MintQuote(_Reply):
     """A request for payment that the mint made (NUT-04, NUT-23)."""
 
-    quote: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+    quote: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$"), Field(repr=False)]
     request: Annotated[str, StringConstraints(max_length=8192)]
     amount: Count | None = None
     unit: str | None = None
     state: QuoteState
-    expiry: int | None = None
+    expiry: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
 
 
 class MintInfo(_Reply):
@@ -213,16 +221,19 @@ class MintClient:
         return await self._call("POST", path, kind, body)
 
     async def _call(self, method: str, path: str, kind: type[_R], body: Mapping[str, Any] | None) -> _R:
+        # a compressed reply could unpack to any size: none is asked for, and none is unpacked
+        headers = {"Accept-Encoding": "identity"}
+        data = bytearray()
         try:
-            async with self._client.stream(method, self.url + path, json=body) as response:
-                data = bytearray()
-                async for chunk in response.aiter_bytes():
-                    data += chunk
-                    if len(data) > MAX_REPLY_BYTES:
-                        raise OutcomeUnknown("the mint's reply is too large")
+            with anyio.fail_after(CALL_S):
+                async with self._client.stream(method, self.url + path, json=body, headers=headers) as response:
+                    async for chunk in response.aiter_raw():
+                        data += chunk
+                        if len(data) > MAX_REPLY_BYTES:
+                            raise OutcomeUnknown("the mint's reply is too large")
         except _NOT_SENT as error:
             raise MintUnreachable(f"the mint {self.url} cannot be reached") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise OutcomeUnknown(f"the mint {self.url} did not answer") from error
         if response.status_code == 200:
             try:
@@ -233,14 +244,19 @@ class MintClient:
 
 
 def _refusal(url: str, status: int, data: bytes) -> MintRefused | OutcomeUnknown:
-    if status == 429 or not 400 <= status < 500:
+    if status in _NOT_DECIDED or not 400 <= status < 500:
         return OutcomeUnknown(f"the mint {url} answered with HTTP {status}")
     try:
         error = _Error.model_validate_json(data)
     except ValidationError:
         error = _Error()
-    detail = error.detail if isinstance(error.detail, str) else "it gave no reason"
-    return MintRefused(f"the mint refused: {detail[:200]}", status, error.code)
+    detail = _quotable(error.detail) if isinstance(error.detail, str) else "it gave no reason"
+    return MintRefused(f"the mint refused: {detail}", status, error.code)
+
+
+def _quotable(detail: str) -> str:
+    # a mint may echo what it was sent: nothing as long as a secret is repeated
+    return _LONG_WORD.sub("…", "".join(c for c in detail if c.isprintable()))[:200]
 
 
 class _Error(_Reply):
@@ -254,6 +270,22 @@ def _input(proof: Proof) -> dict[str, Any]:
     if proof.witness is not None:
         fields["witness"] = proof.witness
     return fields
+
+
+class _WithoutQuoteIds(logging.Filter):
+    """Takes quote ids out of the request lines that httpx logs: whoever reads one can mint it (NUT-04)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_without_quote_id(arg) for arg in record.args)
+        return True
+
+
+def _without_quote_id(arg: object) -> object:
+    return re.sub(r"(/quote/[^/]+/).+", r"\1…", str(arg)) if isinstance(arg, httpx.URL) else arg
+
+
+logging.getLogger("httpx").addFilter(_WithoutQuoteIds())
 
 
 def new_http_client(*, timeout_s: float = 30.0) -> httpx.AsyncClient:

@@ -7,6 +7,8 @@ OperationKind = Literal["mint", "receive", "redeem", "swap", "reclaim"]
 """receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs."""
 OperationState = Literal["stored", "prepared", "done", "failed"]
 TransferState = Literal["open", "reclaiming", "claimed", "reclaimed"]
+StoredQuoteState = Literal["open", "minting", "issued", "lost"]
+"""lost: somebody else turned it into e-cash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Operation:
         amount: what comes out: the inputs less the fee, or the quote's amount.
         reference: of whoever asked for it, such as a payment's id.
         error: why it failed, or None.
+        changed_at: of a prepared one, when its last post without an answer began.
     """
 
     id: str
@@ -26,10 +29,11 @@ class Operation:
     unit: str
     amount: int
     fee: int
-    quote_id: str | None
+    quote_id: str | None = field(repr=False)  # whoever knows it can mint (NUT-04)
     reference: str | None
     error: str | None
     created_at: float
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Quote:
     unit: str
     amount: int
     request: str
-    state: Literal["open", "minting", "issued", "expired"]
+    state: StoredQuoteState
     expiry: int | None
 
 

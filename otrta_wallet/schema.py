@@ -95,6 +95,7 @@ operation_inputs = Table(
     metadata,
     Column("operation_id", String, ForeignKey("operations.id"), primary_key=True),
     Column("y", String, primary_key=True, index=True),
+    Column("came_from", String),  # the holder of a proof that we had handed out, and that came back
 )
 
 outputs = Table(
@@ -118,7 +119,7 @@ quotes = Table(
     Column("unit", String, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("request", Text, nullable=False),
-    Column("state", String, nullable=False, index=True),  # open, minting, issued, expired
+    Column("state", String, nullable=False, index=True),  # open, minting, issued, lost
     Column("expiry", BigInteger),
     Column("created_at", Float, nullable=False),
 )

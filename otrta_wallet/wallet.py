@@ -90,6 +90,7 @@ class Wallet:
         url: str,
         *,
         participants: Sequence[journal.Participant] = (),
+        migrations: Sequence[tuple[str, str]] = (),
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
     ) -> AsyncIterator[Self]:
@@ -98,6 +99,7 @@ class Wallet:
         Args:
             url: SQLAlchemy URL.
             participants: whose rows change together with operations.
+            migrations: further packages with tables in this database, each with its version table.
             clock: unix time.
             http: the client that talks to mints; one is made where none is given.
 
@@ -108,7 +110,8 @@ class Wallet:
             stack.enter_context(sole_owner(url))
             engine = open_engine(url)
             stack.callback(engine.dispose)
-            await to_thread.run_sync(upgrade, engine, "otrta_wallet", VERSION_TABLE)
+            for package, version_table in (("otrta_wallet", VERSION_TABLE), *migrations):
+                await to_thread.run_sync(upgrade, engine, package, version_table)
             transactions = Transactions(engine, clock)
             words = await transactions.run(_words)
             seed = await to_thread.run_sync(seed_of, words)

@@ -6,8 +6,17 @@ from coincurve import PrivateKey, PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otrta_core import Dleq, DleqInvalid, Proof, blind, hash_to_curve, sign_blinded, unblind
-from otrta_core import verify_dleq, verify_proof_dleq
+from otrta_core import (
+    Dleq,
+    DleqInvalid,
+    Proof,
+    blind,
+    hash_to_curve,
+    sign_blinded,
+    unblind,
+    verify_dleq,
+    verify_proof_dleq,
+)
 from otrta_core.curve import ORDER, hash_e, point, require_dleq, y_of
 from tests.otrta_core.vectors import load, prove, signed_proof
 
@@ -79,7 +88,9 @@ def test_y_names_a_proof_by_the_point_of_its_secrets_text() -> None:
     assert proof.Y == y_of(proof.secret) == hash_to_curve(proof.secret.encode()).format().hex()
 
 
-@pytest.mark.parametrize("text", ["", "zz" * 33, "02" * 32, "05" + "11" * 32, "04" + "11" * 64, "02" + "ff" * 32])
+@pytest.mark.parametrize(
+    "text", ["", "zz" * 33, "02" * 32, "05" + "11" * 32, "04" + "11" * 64, "02" + "ff" * 32]
+)
 def test_what_is_not_a_compressed_point_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         point(text)
@@ -167,11 +178,21 @@ def test_scalars_of_any_wrong_size_never_raise(size: int) -> None:
     proof, key = vector_proof()
     assert proof.dleq is not None
     good = {name: bytes.fromhex(getattr(proof.dleq, name)) for name in ("e", "s", "r")}
-    for name in good:
-        for bad in (b"\x00" * size, b"\x01" * size, (good[name] * 128)[:size], good[name].rjust(size, b"\0")):
-            if len(bad) != 32:
-                scalars_ = {**good, name: bad}
-                assert not verify_proof_dleq(proof.secret, point(proof.C), A=point(key), **scalars_)
+    for name, value in good.items():
+        one = b"\x01".rjust(size, b"\x00")[:size]
+        for bad in (bytes(size), one, b"\x01" * size, (value * 128)[:size]):
+            assert not verify_proof_dleq(proof.secret, point(proof.C), A=point(key), **{**good, name: bad})
+
+
+def test_a_scalar_written_without_its_leading_zeros_fails() -> None:
+    k, r = bytes(31) + b"\x07", bytes(31) + b"\x05"
+    key = PrivateKey(k).public_key
+    proved = ((f"secret {n}", *prove(k, blind(f"secret {n}".encode(), r))) for n in range(10_000))
+    secret, e, s = next(found for found in proved if found[2][0] == 0)
+    signature = hash_to_curve(secret.encode()).multiply(k)
+    assert verify_proof_dleq(secret, signature, e, s, r, key)
+    assert not verify_proof_dleq(secret, signature, e, s[1:], r, key)
+    assert not verify_proof_dleq(secret, signature, e, s, r[-1:], key)
 
 
 @given(k=scalars, r=scalars, secret=st.text(max_size=64))

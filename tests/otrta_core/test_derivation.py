@@ -58,7 +58,9 @@ def test_a_counter_past_the_last_is_refused_and_never_wraps_round(keyset_id: str
             derive_blinding_factor(SEED, keyset_id, counter)
 
 
-@pytest.mark.parametrize("keyset_id", ["", "00", V2_ID[:16], "02" + V1_ID[2:], "02" + V2_ID[2:], "not hex at all"])
+@pytest.mark.parametrize(
+    "keyset_id", ["", "00", V2_ID[:16], "02" + V1_ID[2:], "02" + V2_ID[2:], "not hex at all"]
+)
 def test_a_keyset_id_that_is_not_a_full_known_one_is_refused(keyset_id: str) -> None:
     with pytest.raises(KeysetError, match="keyset ids"):
         derive_secret(SEED, keyset_id, 0)

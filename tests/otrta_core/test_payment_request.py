@@ -204,6 +204,10 @@ class TestFuzz:
     def test_arbitrary_bytes(self, data: bytes) -> None:
         self.accept("creqA" + wire.to_base64(data, padded=False))
 
-    @given(json_values(["i", "a", "u", "m", "t", "s", "d", "g", "k", "nut10"], st.text(max_size=9) | st.integers(0, 9)))
+    @given(
+        json_values(
+            ["i", "a", "u", "m", "t", "s", "d", "g", "k", "nut10"], st.text(max_size=9) | st.integers(0, 9)
+        )
+    )
     def test_arbitrary_structures(self, top: Any) -> None:
         self.accept(creq(top))

@@ -46,7 +46,9 @@ def test_the_cost_is_the_exact_sum_rounded_up_once(
 
 
 def test_fractions_of_all_parts_are_rounded_together() -> None:
-    price = ModelPrice(input_msat_per_mtok=400_000, output_msat_per_mtok=300_000, reasoning_msat_per_mtok=300_000)
+    price = ModelPrice(
+        input_msat_per_mtok=400_000, output_msat_per_mtok=300_000, reasoning_msat_per_mtok=300_000
+    )
     assert cost_msat(price, Usage(prompt_tokens=1, completion_tokens=2, reasoning_tokens=1)) == 1
     assert cost_msat(price, Usage(prompt_tokens=2, completion_tokens=2, reasoning_tokens=1)) == 2
 
@@ -83,7 +85,9 @@ def test_more_tokens_never_cost_less(price: ModelPrice, usage: Usage) -> None:
     assert cost_msat(price, replace(usage, completion_tokens=usage.completion_tokens + 1)) >= cost
 
 
-@pytest.mark.parametrize(("low", "high", "cost"), [(200, None, 200), (None, 50, 50), (None, 300, 110), (200, 50, 50)])
+@pytest.mark.parametrize(
+    ("low", "high", "cost"), [(200, None, 200), (None, 50, 50), (None, 300, 110), (200, 50, 50)]
+)
 def test_the_least_and_the_most_bound_the_cost(low: int | None, high: int | None, cost: int) -> None:
     price = replace(DEMO, min_msat=low, max_msat=high)
     assert cost_msat(price, Usage(prompt_tokens=10, completion_tokens=20)) == cost
@@ -146,7 +150,10 @@ def test_a_published_price_with_a_wrong_figure_is_refused() -> None:
 
 
 def test_the_table_prefers_the_exact_name_then_the_longest_glob() -> None:
-    named = {name: ModelPrice(request_msat=at) for at, name in enumerate(["*", "gpt-*", "gpt-4*", "gpt-4o", "[ab]-x"])}
+    named = {
+        name: ModelPrice(request_msat=at)
+        for at, name in enumerate(["*", "gpt-*", "gpt-4*", "gpt-4o", "[ab]-x"])
+    }
     table = PriceTable(named)
     for model, name in {
         "gpt-4o": "gpt-4o",

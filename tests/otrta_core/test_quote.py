@@ -23,7 +23,10 @@ from tests.otrta_core.strategies import chat_bodies, prices, usages
 
 DEMO = ModelPrice(input_msat_per_mtok=1_000_000, output_msat_per_mtok=5_000_000)
 HELLO = {"model": "demo-chat", "messages": [{"role": "user", "content": "hi"}]}
-IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}
+IMAGE = {
+    "role": "user",
+    "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}],
+}
 
 
 def chat(**fields: Any) -> CallRequest:
@@ -37,7 +40,9 @@ def prompt_bound(price: ModelPrice, call: CallRequest) -> int:
 def dearest_usage(price: ModelPrice, prompt: int, completion: int) -> Usage:
     """The usage of so many tokens that costs most."""
     candidates = [
-        Usage(prompt_tokens=prompt, completion_tokens=completion, reasoning_tokens=reasoning, **{part: prompt})
+        Usage(
+            prompt_tokens=prompt, completion_tokens=completion, reasoning_tokens=reasoning, **{part: prompt}
+        )
         for part in ("prompt_tokens", "cached_tokens", "cache_write_tokens")
         for reasoning in (0, completion)
         if part != "prompt_tokens"
@@ -101,7 +106,9 @@ def test_the_least_is_never_more_than_the_quote(price: ModelPrice, body: dict[st
 
 
 @given(st.lists(prices(), min_size=1, max_size=3), chat_bodies)
-def test_the_dearest_of_several_prices_is_quoted_for_all(several: list[ModelPrice], body: dict[str, Any]) -> None:
+def test_the_dearest_of_several_prices_is_quoted_for_all(
+    several: list[ModelPrice], body: dict[str, Any]
+) -> None:
     call = CallRequest.parse("chat", body)
     if call.images:
         assume(all(price.image_input_tokens is not None for price in several))
@@ -120,14 +127,18 @@ def test_images_are_bounded_by_the_models_tokens_for_one() -> None:
     assert quote_msat(priced, chat(messages=[IMAGE], max_tokens=1)) == 48 + 1000 + 5
 
 
-@pytest.mark.parametrize("ask", [quote_msat, minimum_msat, lambda price, call: affordable_output_tokens(price, call, 10**9)])
+@pytest.mark.parametrize(
+    "ask", [quote_msat, minimum_msat, lambda price, call: affordable_output_tokens(price, call, 10**9)]
+)
 def test_images_are_refused_where_the_model_has_no_price_for_them(ask: Any) -> None:
     with pytest.raises(RequestNotPriceable) as caught:
         ask(DEMO, chat(messages=[IMAGE]))
     assert caught.value.code == "request_not_priceable"
 
 
-@pytest.mark.parametrize("body", [{}, {"model": "m"}, {"model": "m", "messages": 5}, {"model": "m", "input": []}])
+@pytest.mark.parametrize(
+    "body", [{}, {"model": "m"}, {"model": "m", "messages": 5}, {"model": "m", "input": []}]
+)
 def test_a_raw_body_of_wrong_shape_has_no_quote(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         quote_msat(DEMO, body)
@@ -165,7 +176,9 @@ class TestAffordableOutput:
         wanted = min(call.output_limit or 1024, price.max_output_tokens or 10**9)
         assert tokens is None or tokens >= wanted
 
-    @pytest.mark.parametrize(("available", "tokens"), [(0, 0), (49, 0), (50, 0), (54, 0), (55, 1), (10_000, 1990)])
+    @pytest.mark.parametrize(
+        ("available", "tokens"), [(0, 0), (49, 0), (50, 0), (54, 0), (55, 1), (10_000, 1990)]
+    )
     def test_demo_numbers(self, available: int, tokens: int) -> None:
         assert affordable_output_tokens(DEMO, chat(), available) == tokens
 

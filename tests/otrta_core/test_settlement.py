@@ -77,7 +77,9 @@ def test_sat_are_charged_whole_and_less_than_one_off(
         (110, "stochastic", False, 1000),
     ],
 )
-def test_the_policies_round_as_published(cost: int, rounding: Rounding, allow_zero: bool, charge: int) -> None:
+def test_the_policies_round_as_published(
+    cost: int, rounding: Rounding, allow_zero: bool, charge: int
+) -> None:
     assert round_charge_msat(cost, Unit.SAT, rounding, draw=999, allow_zero=allow_zero) == charge
 
 

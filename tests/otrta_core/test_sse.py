@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -5,7 +7,8 @@ from hypothesis import strategies as st
 from otrta_core.sse import MAX_LINE, EventReader, data_of, is_done
 
 streams = st.lists(
-    st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"data: x", b": c", "ä😀".encode(), b"\xff", b""]), max_size=30
+    st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"data: x", b": c", "ä😀".encode(), b"\xff", b""]),
+    max_size=30,
 ).map(b"".join)
 
 
@@ -21,7 +24,7 @@ def test_however_a_stream_is_cut_its_lines_are_the_same(stream: bytes, data: st.
     whole = read([stream])
     cuts = [] if data is None else data.draw(st.lists(st.integers(0, len(stream)), max_size=6).map(sorted))
     edges = [0, *cuts, len(stream)]
-    assert read([stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]) == whole
+    assert read([stream[a:b] for a, b in pairwise(edges)]) == whole
     assert read([bytes([byte]) for byte in stream]) == whole
 
 

@@ -282,7 +282,9 @@ def test_a_structure_that_is_not_a_tokens_is_refused(top: Any) -> None:
             Token.parse(text)
 
 
-@pytest.mark.parametrize("change", [{"m": None}, {"u": None}, {"u": ""}, {"u": 1}, {"d": 1}, {"d": "x" * 4097}, {"t": 1}])
+@pytest.mark.parametrize(
+    "change", [{"m": None}, {"u": None}, {"u": ""}, {"u": 1}, {"d": 1}, {"d": "x" * 4097}, {"t": 1}]
+)
 def test_a_v4_token_with_a_broken_head_is_refused(change: dict[str, Any]) -> None:
     proof = {"a": 1, "s": "x", "c": bytes.fromhex(POINT)}
     whole = {"t": [{"i": bytes.fromhex(KEYSET), "p": [proof]}], "m": MINT, "u": "sat"}
@@ -449,7 +451,9 @@ class TestFuzz:
         odd = json_values(["e", "s", "r", "a"])
         name = data.draw(st.sampled_from(["amount", "id", "secret", "C", "dleq", "witness"]))
         self.accept(v3_with(**{name: data.draw(odd)}))
-        value = data.draw(json_values(["e", "s", "r"], st.binary(max_size=40) | st.text(max_size=9) | st.none()))
+        value = data.draw(
+            json_values(["e", "s", "r"], st.binary(max_size=40) | st.text(max_size=9) | st.none())
+        )
         self.accept(v4_with(**{data.draw(st.sampled_from("ascdw")): value}))
 
     @given(st.data())

@@ -74,7 +74,11 @@ def test_a_stream_chunk_hands_over_its_delta() -> None:
     assert output_text({"choices": [], "usage": PLAIN}) == ""
 
 
-@given(json_values(["usage", "choices", "prompt_tokens", "delta", "message", "content", "tool_calls", "function"]))
+@given(
+    json_values(
+        ["usage", "choices", "prompt_tokens", "delta", "message", "content", "tool_calls", "function"]
+    )
+)
 def test_arbitrary_answers_never_raise(body: Any) -> None:
     assert usage_from_body(body) is None or isinstance(usage_from_body(body), Usage)
     assert isinstance(output_text(body), str)

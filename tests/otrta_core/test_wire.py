@@ -31,6 +31,7 @@ BOMBS = {
     "a reserved length": b"\x1c",
     "a bignum": b"\xc2\x41\x01",
     "a date": b"\xc0\x6a2020-01-01",
+    "a date as a number": b"\xc1\x00",
     "a value that holds itself": b"\xd8\x1c\x81\xd8\x1d\x00",
     "shared references": b"\x82\xd8\x1c\x80\xd8\x1d\x00",
     "a fraction": b"\xc4\x82\x20\x01",
@@ -127,7 +128,19 @@ def test_arbitrary_text_is_base64_or_a_value_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "-1e999", "9" * 5000, "[" * 100_000, "'a'", "\ufeff{}"],
+    [
+        "",
+        "{",
+        "NaN",
+        "[Infinity]",
+        '{"a": -Infinity}',
+        "1e999",
+        "-1e999",
+        "9" * 5000,
+        "[" * 100_000,
+        "'a'",
+        "\ufeff{}",
+    ],
     ids=lambda text: text[:12],
 )
 def test_json_that_is_not_a_plain_bounded_value_is_refused(text: str) -> None:
@@ -162,6 +175,8 @@ def test_compact_json_has_no_spaces_and_reads_back(value: Any) -> None:
     assert len(text) <= len(json.dumps(value))
 
 
-@pytest.mark.parametrize(("text", "is_text"), [("", True), ("ä€😀", True), ("\ud800", False), ("a\udfffb", False)])
+@pytest.mark.parametrize(
+    ("text", "is_text"), [("", True), ("ä€😀", True), ("\ud800", False), ("a\udfffb", False)]
+)
 def test_half_a_surrogate_pair_is_not_utf8(text: str, is_text: bool) -> None:
     assert wire.is_utf8(text) is is_text

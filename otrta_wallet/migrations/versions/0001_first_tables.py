@@ -120,6 +120,7 @@ def upgrade() -> None:
         "operation_inputs",
         sa.Column("operation_id", sa.String(), nullable=False),
         sa.Column("y", sa.String(), nullable=False),
+        sa.Column("came_from", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
             ["operation_id"],
             ["operations.id"],

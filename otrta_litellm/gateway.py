@@ -1,0 +1,168 @@
+"""The gateway as a whole: it opens the wallet, keeps mints and debts in order, and settles what died."""
+
+import os
+import time
+import uuid
+
+import anyio
+import structlog
+from sqlalchemy import Connection
+
+from otrta_core import OtrtaError, Settlement, Token
+from otrta_litellm import change, payments
+from otrta_litellm.answers import GateError
+from otrta_litellm.checkout import Checkout
+from otrta_litellm.payments import Payment, PaymentParticipant
+from otrta_litellm.price_book import PriceBook
+from otrta_litellm.relay import HeldBytes
+from otrta_litellm.router_view import RouterView
+from otrta_litellm.schema import PaymentState
+from otrta_litellm.settings import GatewaySettings
+from otrta_litellm.till import Till
+from otrta_wallet import Wallet, store
+from otrta_wallet.schema import ProofStatus
+
+VERSION_TABLE = "gateway_version"
+RECOVER_EVERY_S = 5.0
+CLAIMS_EVERY_S = 60.0
+STARTUP_S = 15.0
+GIVEN_UP_S = 60.0
+"""A payment that was received and never got further is rejected after this long."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Gateway:
+    """One per process. ``run`` is its life; everything else may be called once it is ready."""
+
+    def __init__(self, settings: GatewaySettings, view: RouterView) -> None:
+        self.settings = settings
+        self.prices = PriceBook(settings, view)
+        self.till = Till(settings)
+        self.held = HeldBytes(settings.buffer_total_bytes)
+        self.running: set[str] = set()
+        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self._ready = anyio.Event()
+        self._wallet: Wallet | None = None
+        self._checkout: Checkout | None = None
+
+    async def run(self) -> None:
+        """Open the wallet and keep it in order until cancelled.
+
+        Raises:
+            WalletBusy: another process has the store open.
+        """
+        participant = PaymentParticipant(time.time)
+        migrations = [("otrta_litellm", VERSION_TABLE)]
+        url = self.settings.store_url
+        async with Wallet.open(url, participants=[participant], migrations=migrations) as wallet:
+            self._wallet = wallet
+            self._checkout = Checkout(self.settings, wallet, self.prices, self._owner, self.running)
+            for mint in self.settings.mints:
+                await self._reach(mint)
+            await self._recover()
+            self._ready.set()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._recover_for_ever)
+                tasks.start_soon(self._watch_claims_for_ever)
+
+    async def wallet(self) -> Wallet:
+        """Return the wallet, once it is open and recovered.
+
+        Raises:
+            GateError: it is not, after ``STARTUP_S``.
+        """
+        with anyio.move_on_after(STARTUP_S):
+            await self._ready.wait()
+        if self._wallet is None or not self._ready.is_set():
+            raise GateError(
+                "the gateway is still starting: nothing was taken; try again soon",
+                code="starting",
+                status=503,
+            )
+        return self._wallet
+
+    async def checkout(self) -> Checkout:
+        """Return the checkout, once the wallet is open; raises as ``wallet``."""
+        await self.wallet()
+        assert self._checkout is not None  # noqa: S101 (set before ready)
+        return self._checkout
+
+    async def settle(self, payment: Payment, settled: Settlement, outcome: str) -> Payment:
+        """Settle a payment and make its change; see ``otrta_litellm.change.settle``."""
+        return await change.settle(await self.wallet(), payment, settled, outcome)
+
+    async def note_live(self, payment_id: str, tokens: int) -> None:
+        """Write down how far a live stream has come."""
+        wallet = await self.wallet()
+        await wallet.transactions.run(payments.note_live, payment_id, tokens)
+
+    async def see_claims(self, payment: Payment) -> Payment:
+        """Ask the mint whether a settled payment's change has been spent, and note it if so.
+
+        Returns the payment as it then is; as it was where the mint cannot be asked.
+        """
+        if payment.state is not PaymentState.SETTLED or payment.change_token is None:
+            return payment
+        wallet = await self.wallet()
+        ys = [proof.Y for proof in Token.parse(payment.change_token).proofs]
+        try:
+            states = await wallet.mints.client(payment.mint).check_state(ys)
+        except OtrtaError:
+            return payment
+        spent = set(states.values()) == {"SPENT"}
+
+        def note(conn: Connection, now: float) -> Payment:
+            if not spent:
+                payments.touch(conn, now, payment.id)
+            elif payments.claim(conn, now, payment.id):
+                sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=payment.id)
+                store.forget_proofs(conn, [proof.Y for proof in sent])
+            return payments.load(conn, payment.id)
+
+        return await wallet.transactions.run(note)
+
+    async def _reach(self, mint: str) -> None:
+        assert self._wallet is not None  # noqa: S101 (only called by run)
+        try:
+            await self._wallet.mints.add(mint, offline_ok=True)
+        except OtrtaError as error:
+            _log.warning("mint_unreachable", mint=mint, reason=error.message)
+
+    async def _recover_for_ever(self) -> None:
+        while True:
+            await anyio.sleep(RECOVER_EVERY_S)
+            for mint in self.settings.mints:
+                if not (self._wallet and self._wallet.mints.units(mint)):
+                    await self._reach(mint)
+            try:
+                await self._recover()
+            except Exception as error:
+                _log.error("recovery_failed", error=type(error).__name__)
+
+    async def _recover(self) -> None:
+        """End what died: swaps by the mint's state, calls by what they delivered, debts by making them."""
+        wallet = self._wallet
+        assert wallet is not None  # noqa: S101 (only called by run)
+        await wallet.recover()
+        run = wallet.transactions.run
+        now = wallet.transactions.now()
+        for payment in await run(lambda conn, _now: payments.in_state(conn, PaymentState.RECEIVED)):
+            if payment.id not in self.running and payment.changed_at < now - GIVEN_UP_S:
+                await run(payments.reject, payment.id)
+        for payment in await run(lambda conn, _now: payments.in_state(conn, PaymentState.REDEEMED)):
+            if payment.id not in self.running:
+                settled = self.till.settlement_after_crash(payment)
+                await change.settle(wallet, payment, settled, "recovered")
+        for payment in await run(lambda conn, _now: payments.with_change_due(conn)):
+            if payment.id not in self.running:
+                await change.make_due_change(wallet, payment)
+
+    async def _watch_claims_for_ever(self) -> None:
+        while True:
+            await anyio.sleep(CLAIMS_EVERY_S)
+            wallet = await self.wallet()
+            for payment in await wallet.transactions.run(
+                lambda conn, _now: payments.with_change_out(conn, 50)
+            ):
+                await self.see_claims(payment)

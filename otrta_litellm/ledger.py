@@ -1,0 +1,44 @@
+"""What a gateway has earned and what it holds, read from its store."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine, func, select
+
+from otrta_core import Unit
+from otrta_litellm.schema import payments
+from otrta_litellm.settings import store_url
+from otrta_wallet import store
+from otrta_wallet.database import open_engine
+from otrta_wallet.schema import ProofStatus
+
+
+def earnings_msat(store_setting: str) -> int:
+    """Return the sum of what all payments were charged."""
+    return _read(store_setting, _earnings)
+
+
+def holdings_msat(store_setting: str) -> int:
+    """Return what the gateway's proofs are worth, less the change that it owes and has not made."""
+    return _read(store_setting, _holdings)
+
+
+def _earnings(conn: Connection) -> int:
+    return int(conn.execute(select(func.coalesce(func.sum(payments.c.cost_msat), 0))).scalar_one())
+
+
+def _holdings(conn: Connection) -> int:
+    held = 0
+    for status in (ProofStatus.AVAILABLE, ProofStatus.RESERVED, ProofStatus.HELD):
+        for unit in Unit:
+            held += unit.to_msat(sum(p.amount for p in store.proofs_with(conn, status=status, unit=unit)))
+    due = select(func.coalesce(func.sum(payments.c.change_msat), 0)).where(payments.c.change_due)
+    return held - int(conn.execute(due).scalar_one())
+
+
+def _read(store_setting: str, query: Callable[[Connection], int]) -> int:
+    engine: Engine = open_engine(store_url(store_setting))
+    try:
+        with engine.begin() as conn:
+            return query(conn)
+    finally:
+        engine.dispose()

@@ -1,0 +1,92 @@
+"""The gateway's own routes: what it sells, and the change of a token it took."""
+
+import time
+from collections.abc import Mapping, MutableMapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from otrta_litellm.answers import Answer, GateError, json_answer
+from otrta_litellm.gateway import Gateway
+from otrta_litellm.payments import Payment
+from otrta_litellm.schema import PaymentState
+
+INFO: Final = "/v1/cashu/info"
+CHANGE: Final = "/v1/cashu/change"
+REFUND: Final = "/v1/wallet/refund"
+CASHU_PATHS: Final = frozenset({INFO, CHANGE, REFUND})
+PRICES_HOLD_S = 300
+
+
+async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any], _body: bytes) -> Answer:
+    """Answer a request to one of ``CASHU_PATHS``.
+
+    Raises:
+        OtrtaError: the refusal.
+    """
+    path, method = scope["path"], scope["method"]
+    if path == INFO and method in ("GET", "HEAD"):
+        return json_answer(200, await info(gateway))
+    if path in (CHANGE, REFUND) and method == "POST":
+        values = [v.decode("latin-1") for n, v in scope["headers"] if n == b"x-cashu" and v.strip()]
+        return await change_of(gateway, values)
+    raise GateError("this path takes another method", code="method_not_allowed", status=405)
+
+
+async def info(gateway: Gateway) -> Mapping[str, Any]:
+    """Return everything that a client needs to come to the same quote."""
+    settings, wallet = gateway.settings, await gateway.wallet()
+    mints = []
+    for url in settings.mints:
+        units = {
+            unit: {"input_fee_ppk": fee_ppk}
+            for unit, fee_ppk in sorted(wallet.mints.units(url).items())
+            if unit in ("msat", "sat") and fee_ppk <= settings.max_fee_ppk
+        }
+        if units:
+            mints.append({"url": url, "units": units})
+    return {
+        "name": "otrta",
+        "version": version("otrta"),
+        "unit": settings.unit.value,
+        "mints": mints,
+        "lock": {"policy": "off"},
+        "change": ["header", "sse"],
+        "limits": {"max_token_bytes": settings.max_token_bytes, "max_proofs": settings.max_proofs},
+        "rounding": settings.rounding,
+        "default_output_tokens": settings.default_output_tokens,
+        "min_output_tokens": settings.min_output_tokens,
+        "claim_days": settings.claim_days,
+        "prices_until": int(time.time()) + PRICES_HOLD_S,
+        "models": [{"id": name, **price.to_dict()} for name, price in gateway.prices.all_prices().items()],
+    }
+
+
+async def change_of(gateway: Gateway, values: list[str]) -> Answer:
+    """Return what became of a token: 200 with its change, 202 while its call runs, 404 if never taken.
+
+    Raises:
+        OtrtaError: not a token, or only part of a payment's proofs.
+    """
+    checkout = await gateway.checkout()
+    token = checkout.read_token(values)
+    payment = await checkout.taken_before(token)
+    if payment is None:
+        raise GateError("this gateway never took this token", code="payment_not_found", status=404)
+    payment = await gateway.see_claims(payment)
+    body: dict[str, Any] = {
+        "state": _word(payment),
+        "paid_msat": payment.paid_msat,
+        "cost_msat": payment.cost_msat,
+        "fee_msat": payment.fee_msat,
+        "change_msat": payment.change_msat,
+    }
+    running = payment.state not in (PaymentState.SETTLED, PaymentState.CLAIMED)
+    return json_answer(202 if running or payment.change_due else 200, body, cashu=payment.change_token)
+
+
+def _word(payment: Payment) -> str:
+    if payment.change_due:
+        return "owed"
+    if payment.state in (PaymentState.SETTLED, PaymentState.CLAIMED):
+        return payment.state.value
+    return PaymentState.REDEEMED.value
