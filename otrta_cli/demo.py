@@ -92,7 +92,7 @@ class Progress:
         else:
             yield notes
         self._console.print(f"{time.monotonic() - began:6.1f} s  ", style="dim", end="", soft_wrap=True)
-        self._console.print(f"{done}  {' '.join(notes)}".rstrip(), soft_wrap=True)
+        self._console.print(f"{done:<16} {' '.join(notes)}".rstrip(), soft_wrap=True)
 
     def say(self, text: str = "") -> None:
         """Print a text as it is."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, update
 
-from otrta_core import Proof, Token
-from otrta_wallet import store
+from otrta_core import Proof, Token, TokenError
+from otrta_wallet import journal, store
 from otrta_wallet.errors import TokenPending, TokenSpent
 from otrta_wallet.records import Transfer
 from otrta_wallet.schema import ProofStatus, proofs
@@ -19,7 +19,12 @@ HELD_S = 120.0
 
 
 def take_in(conn: Connection, token: Token, operation_id: str, now: float) -> None:
-    """Store a token's proofs as inputs of an operation; ones that we handed out before come back."""
+    """Store a token's proofs as those of a journalled operation; ones that we handed out before come back.
+
+    Raises:
+        TokenSpent, TokenPending: the wallet knows a proof as spent, or has it.
+        TokenError: it handed out another proof under the same secret.
+    """
     ys = [proof.Y for proof in token.proofs]
     known = store.proofs_by_y(conn, ys)
     statuses = {status for _, status, _ in known.values()}
@@ -27,9 +32,14 @@ def take_in(conn: Connection, token: Token, operation_id: str, now: float) -> No
         raise TokenSpent("the token has been spent already")
     if statuses - {ProofStatus.SENT}:
         raise TokenPending("the token is in this wallet already")
+    if any((p.id, p.C) != (known[p.Y][0].id, known[p.Y][0].C) for p in token.proofs if p.Y in known):
+        raise TokenError("a proof of the token has been altered since it left this wallet")
     store.forget_proofs(conn, list(known))
     proofs = [(proof, operation_id) for proof in token.proofs]
     store.insert_proofs(conn, proofs, mint=token.mint, unit=token.unit, status=ProofStatus.INCOMING, now=now)
+    for y, (_, _, holder) in known.items():
+        if holder is not None:
+            journal.note_origin(conn, operation_id, y, holder)
 
 
 def hand_out(

@@ -27,15 +27,17 @@ def open_engine(url: str | URL) -> Engine:
     that a transaction that reads before it writes can neither lose an update nor fail half-way.
 
     Raises:
-        WalletError: the database is of another kind than SQLite.
+        WalletError: the database is of another kind than SQLite, or not in a file.
     """
     url = make_url(url)
     if url.get_backend_name() != "sqlite":
         raise WalletError(f"the store must be SQLite for now, not {url.get_backend_name()}")
-    if url.database and url.database != ":memory:":
-        path = Path(url.database)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+    path = sqlite_path(url)
+    if path is None:
+        raise WalletError("the store must be a file: in memory it would end with the process")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -61,7 +63,7 @@ def sqlite_path(url: str | URL) -> Path | None:
     url = make_url(url)
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
-    return Path(url.database)
+    return Path(url.database).resolve()
 
 
 @contextlib.contextmanager

@@ -1,15 +1,16 @@
 """Carrying out journalled operations: post, and where the outcome is unknown let the mint's state decide."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio import to_thread
 from sqlalchemy import Connection
 
 from otrta_core import OtrtaError, Proof
-from otrta_wallet import journal
-from otrta_wallet.decisions import Verdict, decide
+from otrta_wallet import closing, journal
+from otrta_wallet.closing import Failure
+from otrta_wallet.decisions import Verdict, decide, given_up
 from otrta_wallet.errors import (
     MintError,
     MintRefused,
@@ -22,11 +23,51 @@ from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import BlindSignature, ProofState, QuoteState
 from otrta_wallet.outputs import make_proofs
 from otrta_wallet.records import Operation, Output
+from otrta_wallet.renewal import Renewal
 from otrta_wallet.transactions import Transactions
 
-POSTS = 3
-_FIRST_PAUSE_S = 0.15
+LANDS_WITHIN_S = 60.0
+"""How long after a post without an answer the mint may still begin to carry it out."""
+_PAUSES_S = (0.15, 0.45, 1.35)
+"""How long to wait after each post that is to be repeated; there are as many posts as pauses."""
+_SECOND_LOOK_S = 1.0
 _FOREIGN = frozenset({"receive", "redeem"})
+
+
+@dataclass(slots=True)
+class _Running:
+    """An operation that a task of this process is carrying out, and how that ended."""
+
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    result: Operation | None = None
+    error: OtrtaError | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An operation on its way, and what is known of its posts.
+
+    Attributes:
+        recovering: whether its caller was told before that it is journalled.
+        unanswered_at: when the last post without an answer began, in unix seconds; None for none.
+        refusal: the mint's answer to the last post, where that was one.
+    """
+
+    operation: Operation
+    inputs: Sequence[Proof]
+    planned: Sequence[Output]
+    recovering: bool
+    unanswered_at: float | None = None
+    refusal: MintRefused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What the mint says of an operation."""
+
+    states: Mapping[str, ProofState]
+    quote_state: QuoteState | None
+    signatures: Sequence[BlindSignature] = ()
 
 
 class Executor:
@@ -43,7 +84,8 @@ class Executor:
         self._mints = mints
         self._seed = seed
         self._participants = participants
-        self._active: set[str] = set()
+        self._renewal = Renewal(transactions, mints, seed)
+        self._active: dict[str, _Running] = {}
 
     def is_active(self, operation_id: str) -> bool:
         """Tell whether this process is carrying the operation out right now."""
@@ -52,8 +94,10 @@ class Executor:
     async def carry_out(self, operation: Operation, *, ambiguous: bool = False) -> Operation:
         """Post a prepared operation and store what came of it.
 
+        Of several tasks that carry out the same operation one does it, and the others get the same end.
+
         Args:
-            operation: in state prepared.
+            operation: as it was when it was prepared.
             ambiguous: whether an earlier post may have reached the mint, as after a crash.
 
         Raises:
@@ -65,95 +109,155 @@ class Executor:
 
         Cancelled, it stays prepared or is done; either way nothing is lost.
         """
-        with self._claim(operation.id):
-            return await self._carry_out(operation, ambiguous)
-
-    async def _carry_out(self, operation: Operation, ambiguous: bool) -> Operation:
-        inputs, planned = (await self._db.run(lambda conn, _now: journal.parts(conn, operation.id)))[1:]
-        pause_s = _FIRST_PAUSE_S
-        if ambiguous:
-            ended = await self._resolve(operation, inputs, planned, refusal=None, ambiguous=True)
-            if ended is not None:
-                return ended
-        for _ in range(POSTS):
-            refusal: MintRefused | None = None
-            try:
-                return await self._finish(operation, planned, await self._post(operation, inputs, planned))
-            except MintUnreachable as error:
-                if not ambiguous:
-                    await self._close(operation, Verdict.FAIL_REFUSED, {}, error.message, may_land=False)
-                    raise
-            except MintRefused as error:
-                refusal = error
-            except OutcomeUnknown:
-                ambiguous = True
-            ended = await self._resolve(operation, inputs, planned, refusal=refusal, ambiguous=ambiguous)
-            if ended is not None:
-                return ended
-            await anyio.sleep(pause_s)
-            pause_s *= 3
-        raise self._unknown(operation)
+        while (other := self._active.get(operation.id)) is not None:
+            await other.ended.wait()
+            if other.result is not None:
+                return other.result
+            if other.error is not None:
+                raise other.error
+        running = self._active[operation.id] = _Running()
+        try:
+            running.result = await self._carry_out(operation.id, ambiguous)
+        except OtrtaError as error:
+            running.error = error
+            raise
+        finally:
+            del self._active[operation.id]
+            running.ended.set()
+        return running.result
 
     async def look_again(self, operation: Operation) -> bool:
-        """Finish a failed operation whose post landed late after all; tells whether it did."""
-        with self._claim(operation.id):
-            planned = (await self._db.run(lambda conn, _now: journal.parts(conn, operation.id)))[2]
+        """Finish a failed operation whose post landed late after all; tells whether it did.
+
+        Raises:
+            MintError: the mint could not be asked, or answered nonsense.
+        """
+        if operation.id in self._active:
+            return False
+        running = self._active[operation.id] = _Running()
+        try:
+            ys, _, planned = (await self._db.run(_load, operation.id))[1]
+            if not planned:
+                return False
+            evidence = await self._ask_states(operation, ys)
+            if not _is_given_up(evidence):
+                return False
             signed = await self._restored(operation, planned)
             if len(signed) != len(planned):
                 return False
-            await self._finish(operation, planned, signed)
-            return True
+            return (await self._finish(operation, planned, signed)).state == "done"
+        finally:
+            del self._active[operation.id]
+            running.ended.set()
 
-    async def _post(
-        self, operation: Operation, inputs: Sequence[Proof], planned: Sequence[Output]
-    ) -> list[BlindSignature]:
-        client = self._mints.client(operation.mint)
-        messages = [output.message() for output in planned]
-        if operation.kind == "mint":
-            return await client.mint(operation.quote_id or "", messages)
-        return await client.swap(inputs, messages)
+    async def _carry_out(self, operation_id: str, recovering: bool) -> Operation:
+        # read anew: the caller may have seen it before somebody else closed it
+        operation, (_, inputs, planned) = await self._db.run(_load, operation_id)
+        if operation.state != "prepared":
+            return _as_it_ended(operation)
+        attempt = _Attempt(operation, inputs, planned, recovering)
+        if recovering:
+            attempt.unanswered_at = operation.changed_at
+            ended = await self._resolve(attempt)
+            if ended is not None:
+                return ended
+        for pause_s in _PAUSES_S:
+            ended = await self._try(attempt) or await self._resolve(attempt)
+            if ended is not None:
+                return ended
+            await anyio.sleep(pause_s)
+        raise _unknown(operation)
 
-    async def _resolve(
-        self,
-        operation: Operation,
-        inputs: Sequence[Proof],
-        planned: Sequence[Output],
-        *,
-        refusal: MintRefused | None,
-        ambiguous: bool,
-    ) -> Operation | None:
-        """End the operation by the mint's state, or return None where it should be posted again."""
+    async def _try(self, attempt: _Attempt) -> Operation | None:
+        """Post once, and finish the operation where the mint answered with its signatures."""
+        operation = attempt.operation
+        attempt.refusal = None
+        if attempt.unanswered_at is not None:  # a crash during this post must leave its time behind
+            await self._note_post(operation, self._db.now())
         try:
-            states, quote_state = await self._ask_states(operation, inputs)
-            signed = await self._restored(operation, planned)
+            return await self._finish(operation, attempt.planned, await self._post(attempt))
+        except MintUnreachable as error:
+            if attempt.unanswered_at is None:
+                await self._close(attempt, Verdict.FAIL_REFUSED, {}, error)
+                raise
+        except MintRefused as error:
+            attempt.refusal = error
+        except OutcomeUnknown:
+            attempt.unanswered_at = self._db.now()
+        if attempt.unanswered_at is not None:
+            await self._note_post(operation, attempt.unanswered_at)
+        return None
+
+    async def _post(self, attempt: _Attempt) -> list[BlindSignature]:
+        client = self._mints.client(attempt.operation.mint)
+        messages = [output.message() for output in attempt.planned]
+        if attempt.operation.kind == "mint":
+            return await client.mint(attempt.operation.quote_id or "", messages)
+        return await client.swap(attempt.inputs, messages)
+
+    async def _resolve(self, attempt: _Attempt) -> Operation | None:
+        """End the operation by the mint's state, or return None where it should be posted (again)."""
+        operation, refusal, unanswered_at = attempt.operation, attempt.refusal, attempt.unanswered_at
+        try:
+            evidence = await self._ask(attempt)
         except MintError as error:
-            raise self._unknown(operation) from error
+            raise _unknown(operation) from error
         verdict = decide(
-            signed=len(signed),
-            outputs=len(planned),
+            signed=len(evidence.signatures),
+            outputs=len(attempt.planned),
             refused=refusal is not None,
-            foreign=operation.kind in _FOREIGN and not ambiguous,
-            input_states=states.values(),
-            quote_state=quote_state,
+            foreign=operation.kind in _FOREIGN and unanswered_at is None,
+            may_land=unanswered_at is not None and self._db.now() - unanswered_at < LANDS_WITHIN_S,
+            input_states=list(evidence.states.values()),
+            quote_state=evidence.quote_state,
         )
         match verdict:
             case Verdict.FINISH:
-                return await self._finish(operation, planned, signed)
+                return await self._finish(operation, attempt.planned, evidence.signatures)
             case Verdict.POST_AGAIN:
                 return None
             case Verdict.WAIT:
-                raise self._unknown(operation)
-        reason = _why(verdict, refusal)
-        await self._close(operation, verdict, states, reason.message, may_land=ambiguous)
+                raise _unknown(operation)
+        if await self._renewed(attempt, verdict):
+            return None
+        reason = _why(operation, verdict, refusal)
+        await self._close(attempt, verdict, evidence.states, reason)
         raise reason
 
-    async def _ask_states(
-        self, operation: Operation, inputs: Sequence[Proof]
-    ) -> tuple[dict[str, ProofState], QuoteState | None]:
+    async def _renewed(self, attempt: _Attempt, verdict: Verdict) -> bool:
+        """Give the operation new outputs where its old ones are the reason that it was refused."""
+        try:
+            if verdict is Verdict.NEW_OUTPUTS:
+                attempt.planned = await self._renewal.past_used_counters(attempt.operation, attempt.planned)
+                return True
+            if verdict is not Verdict.FAIL_REFUSED or attempt.refusal is None:
+                return False
+            planned = await self._renewal.on_active_keyset(
+                attempt.operation, attempt.planned, replan=attempt.unanswered_at is None
+            )
+        except OtrtaError as error:
+            if verdict is Verdict.NEW_OUTPUTS:
+                raise _unknown(attempt.operation) from error
+            return False
+        attempt.planned = planned or attempt.planned
+        return planned is not None
+
+    async def _ask(self, attempt: _Attempt) -> _Evidence:
+        ys = [proof.Y for proof in attempt.inputs]
+        evidence = await self._ask_states(attempt.operation, ys)
+        signatures = await self._restored(attempt.operation, attempt.planned)
+        for pause_s in (0.0, _SECOND_LOOK_S):
+            if not signatures or _is_given_up(evidence):
+                break
+            await anyio.sleep(pause_s)
+            evidence = await self._ask_states(attempt.operation, ys)
+        return replace(evidence, signatures=signatures)
+
+    async def _ask_states(self, operation: Operation, ys: Sequence[str]) -> _Evidence:
         client = self._mints.client(operation.mint)
         if operation.kind == "mint":
-            return {}, (await client.mint_quote(operation.quote_id or "")).state
-        return await client.check_state([proof.Y for proof in inputs]), None
+            return _Evidence({}, (await client.mint_quote(operation.quote_id or "")).state)
+        return _Evidence(await client.check_state(ys), None)
 
     async def _restored(self, operation: Operation, planned: Sequence[Output]) -> list[BlindSignature]:
         found = await self._mints.client(operation.mint).restore([o.message() for o in planned])
@@ -163,50 +267,56 @@ class Executor:
         self, operation: Operation, planned: Sequence[Output], signatures: Sequence[BlindSignature]
     ) -> Operation:
         keysets = self._mints.keysets(operation.mint)
-        made = await to_thread.run_sync(make_proofs, self._seed, keysets, planned, signatures)
-        return await self._db.run(self._finish_now, operation, planned, made)
+        try:
+            made = await to_thread.run_sync(make_proofs, self._seed, keysets, planned, signatures)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(error.message, operation.id) from None
 
-    def _finish_now(
-        self, conn: Connection, now: float, operation: Operation, planned: Sequence[Output], made: list[Proof]
-    ) -> Operation:
-        journal.finish(conn, operation, planned, made, self._participants, now)
-        return journal.load(conn, operation.id)
+        def finish(conn: Connection, now: float) -> Operation:
+            closing.finish(conn, operation, planned, made, self._participants, now)
+            return journal.load(conn, operation.id)
+
+        return await self._db.run(finish)
 
     async def _close(
-        self,
-        operation: Operation,
-        verdict: Verdict,
-        states: Mapping[str, ProofState],
-        error: str,
-        *,
-        may_land: bool,
+        self, attempt: _Attempt, verdict: Verdict, states: Mapping[str, ProofState], reason: OtrtaError
     ) -> None:
+        may_land = attempt.unanswered_at is not None or verdict is Verdict.FAIL_PENDING
+        failure = Failure(verdict, reason.message, states, may_land, attempt.recovering)
         await self._db.run(
-            lambda conn, now: journal.fail(
-                conn, operation, verdict, states, self._participants, error=error, may_land=may_land, now=now
-            )
+            lambda conn, now: closing.fail(conn, attempt.operation, failure, self._participants, now)
         )
 
-    @contextmanager
-    def _claim(self, operation_id: str) -> Iterator[None]:
-        if operation_id in self._active:
-            raise OutcomeUnknown("the operation is being carried out already", operation_id)
-        self._active.add(operation_id)
-        try:
-            yield
-        finally:
-            self._active.discard(operation_id)
-
-    @staticmethod
-    def _unknown(operation: Operation) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            "the mint's answer is not known yet: it is journalled and will be settled by recovery",
-            operation.id,
-        )
+    async def _note_post(self, operation: Operation, at: float) -> None:
+        await self._db.run(lambda conn, _now: journal.note_post(conn, operation.id, at))
 
 
-def _why(verdict: Verdict, refusal: MintRefused | None) -> OtrtaError:
+def _load(
+    conn: Connection, _now: float, operation_id: str
+) -> tuple[Operation, tuple[list[str], list[Proof], list[Output]]]:
+    return journal.load(conn, operation_id), journal.parts(conn, operation_id)
+
+
+def _is_given_up(evidence: _Evidence) -> bool:
+    return given_up(list(evidence.states.values()), evidence.quote_state)
+
+
+def _as_it_ended(operation: Operation) -> Operation:
+    if operation.state == "done":
+        return operation
+    raise MintRefused(operation.error or "the operation was given up", 400)
+
+
+def _unknown(operation: Operation) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "the mint's answer is not known yet: it is journalled and will be settled by recovery", operation.id
+    )
+
+
+def _why(operation: Operation, verdict: Verdict, refusal: MintRefused | None) -> OtrtaError:
     match verdict:
+        case Verdict.FAIL_SPENT if operation.kind == "mint":
+            return MintRefused("the invoice's e-cash was issued already, and not to this wallet", 400)
         case Verdict.FAIL_SPENT:
             return TokenSpent("the token has been spent already")
         case Verdict.FAIL_PENDING:

@@ -1,20 +1,26 @@
 """The mints that a wallet uses, with their keysets kept at hand."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import anyio
 import httpx
 
 from otrta_core import Keyset, KeysetError, Token
+from otrta_core.keyset import is_keyset_id
 from otrta_wallet import store
 from otrta_wallet.errors import MintError, MintNotKnown, UnitMismatch, WalletError
-from otrta_wallet.mint_client import MintClient
+from otrta_wallet.mint_client import KeysetEntry, MintClient
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.transactions import Transactions
 
 REFRESH_EVERY_S = 60.0
 """How often at most an unknown keyset in a stranger's token makes us ask its mint."""
+
+OLD_AFTER_S = 5.0
+"""From when on a list of keysets is too old to explain why the mint refused something."""
 
 
 class MintBook:
@@ -26,7 +32,7 @@ class MintBook:
         self._clients: dict[str, MintClient] = {}
         self._keysets: dict[str, dict[str, Keyset]] = {}
         self._refreshed_at: dict[str, float] = {}
-        self._lock = anyio.Lock()
+        self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def load(self) -> None:
         """Read mints and keysets from the store."""
@@ -71,47 +77,50 @@ class MintBook:
         url = normalize_mint_url(url)
         client = self._clients.get(url) or MintClient(url, self._http)
         name = None
-        try:
-            name = (await client.info()).name
-        except MintError:
-            if not offline_ok:
-                raise
         fresh = url not in self._clients
         self._clients[url] = client
         try:
-            await self.refresh(url)
-        except MintError:
-            if not offline_ok:
-                if fresh:
-                    del self._clients[url]
-                raise
-        await self._db.run(lambda conn, now: store.add_mint(conn, url, name, now))
+            try:
+                name = (await client.info()).name
+                await self.refresh(url)
+            except MintError:
+                if not offline_ok:
+                    raise
+            await self._db.run(lambda conn, now: store.add_mint(conn, url, name, now))
+        except BaseException:
+            if fresh:
+                del self._clients[url]
+            raise
         return url
 
     async def refresh(self, url: str) -> None:
-        """Fetch the list of keysets, and the keys of those not yet known.
+        """Fetch the list of keysets, and the keys of new ones; what is no longer listed is inactive.
 
         Raises:
             MintError: the mint could not be asked.
             KeysetError: a keyset does not hold; what was known stays.
         """
+        async with self._locks[url]:
+            await self._refresh(url)
+
+    async def refresh_if_old(self, url: str) -> None:
+        """Do as ``refresh``, unless that was done less than ``OLD_AFTER_S`` ago."""
+        async with self._locks[url]:
+            if time.monotonic() - self._refreshed_at.get(url, float("-inf")) > OLD_AFTER_S:
+                await self._refresh(url)
+
+    async def _refresh(self, url: str) -> None:
         client = self.client(url)
-        async with self._lock:
-            known = self._keysets.get(url, {})
-            found: dict[str, Keyset] = {}
-            for entry in await client.keysets():
-                old = known.get(entry.id)
-                if old is None:
-                    if not entry.id.startswith(("00", "01")):
-                        continue  # of a later version than this one: not used, not misread
-                    found[entry.id] = await client.keyset(entry)
-                else:
-                    found[entry.id] = Keyset(
-                        old.id, old.unit, old.keys, entry.input_fee_ppk or 0, entry.final_expiry, entry.active
-                    )
-            await self._db.run(lambda conn, _now: store.save_keysets(conn, url, found.values()))
-            self._keysets[url] = {**known, **found}
-            self._refreshed_at[url] = time.monotonic()
+        known = self._keysets.get(url, {})
+        found = {keyset.id: replace(keyset, active=False) for keyset in known.values()}
+        for entry in await client.keysets():
+            if entry.id in known:
+                found[entry.id] = _updated(known[entry.id], entry)
+            elif is_keyset_id(entry.id):  # others are of a version that is not used here
+                found[entry.id] = await client.keyset(entry)
+        await self._db.run(lambda conn, _now: store.save_keysets(conn, url, found.values()))
+        self._keysets[url] = found
+        self._refreshed_at[url] = time.monotonic()
 
     async def active_keyset(self, url: str, unit: str) -> Keyset:
         """Return the active keyset of a unit with the lowest fee.
@@ -160,3 +169,11 @@ class MintBook:
         if {self.keysets(url)[proof.id].unit for proof in full.proofs} != {token.unit}:
             raise UnitMismatch("the token's unit is not that of its proofs")
         return Token(url, full.unit, full.proofs, full.memo)
+
+
+def _updated(old: Keyset, entry: KeysetEntry) -> Keyset:
+    fee_ppk, expiry = entry.input_fee_ppk or 0, entry.final_expiry
+    keyset = replace(old, input_fee_ppk=fee_ppk, final_expiry=expiry, active=entry.active)
+    if (fee_ppk, expiry) != (old.input_fee_ppk, old.final_expiry):
+        keyset.verify_id()
+    return keyset

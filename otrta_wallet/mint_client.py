@@ -226,7 +226,9 @@ class MintClient:
         data = bytearray()
         try:
             with anyio.fail_after(CALL_S):
-                async with self._client.stream(method, self.url + path, json=body, headers=headers) as response:
+                async with self._client.stream(
+                    method, self.url + path, json=body, headers=headers
+                ) as response:
                     async for chunk in response.aiter_raw():
                         data += chunk
                         if len(data) > MAX_REPLY_BYTES:

@@ -1,5 +1,6 @@
 """What the store hands out: frozen values, never rows."""
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +35,23 @@ class Operation:
     error: str | None
     created_at: float
     changed_at: float
+
+
+def new_operation(
+    kind: OperationKind,
+    mint: str,
+    unit: str,
+    amount: int,
+    fee: int,
+    now: float,
+    *,
+    quote_id: str | None = None,
+    reference: str | None = None,
+) -> Operation:
+    """Make a prepared operation with an id of its own."""
+    return Operation(
+        uuid.uuid4().hex, kind, "prepared", mint, unit, amount, fee, quote_id, reference, None, now, now
+    )
 
 
 @dataclass(frozen=True, slots=True)

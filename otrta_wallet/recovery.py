@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import anyio
+from sqlalchemy import Connection
 
 from otrta_core import OtrtaError
 from otrta_wallet import journal, store
 from otrta_wallet.custody import let_go
-from otrta_wallet.errors import MintError, QuoteNotPaid
-from otrta_wallet.records import Transfer
+from otrta_wallet.errors import MintRefused, QuoteNotPaid, TokenPending, TokenSpent
+from otrta_wallet.records import Operation, Quote, Transfer
 from otrta_wallet.schema import ProofStatus
 
 if TYPE_CHECKING:
     from otrta_wallet.executor import Executor
     from otrta_wallet.wallet import Wallet
+
+CLAIM_AGAIN_S = 60.0
+"""How long a paid quote waits that its mint refused to mint. Each refusal takes counters, and doubles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,59 +33,99 @@ class Recovery:
     open: int = 0
 
 
+@dataclass(slots=True)
+class _Tally:
+    finished: int = 0
+    failed: int = 0
+    open: int = 0
+
+
+@dataclass(slots=True)
+class _Leftovers:
+    """What is open at one mint."""
+
+    operations: list[Operation] = field(default_factory=list)
+    watched: list[Operation] = field(default_factory=list)
+    quotes: list[Quote] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+
+
 async def recover(wallet: Wallet, executor: Executor) -> Recovery:
     """End operations by the mint's state, turn paid quotes into e-cash, close claimed transfers.
 
-    Never raises for what a mint does; what cannot be ended now is counted as open.
+    Mints are seen to side by side, so that a silent one holds up no other. Never raises for what a mint
+    does; what cannot be ended now is counted as open.
     """
-    opened = await wallet.transactions.run(
-        lambda conn, now: (
-            journal.with_state(conn, "prepared"),
-            journal.watched(conn, now),
-            store.open_quotes(conn),
-            store.load_transfers(conn, state="open"),
-        )
-    )
-    operations, watched, quotes, transfers = opened
-    finished = failed = still_open = 0
-    for operation in operations:
+    tally = _Tally()
+    leftovers = await wallet.transactions.run(_leftovers)
+    async with anyio.create_task_group() as tasks:
+        for mint, found in leftovers.items():
+            tasks.start_soon(_recover_mint, wallet, executor, mint, found, tally)
+    await wallet.transactions.run(let_go)
+    return Recovery(tally.finished, tally.failed, tally.open)
+
+
+def _leftovers(conn: Connection, now: float) -> dict[str, _Leftovers]:
+    found: dict[str, _Leftovers] = {}
+    for operation in journal.with_state(conn, "prepared"):
+        found.setdefault(operation.mint, _Leftovers()).operations.append(operation)
+    for operation in journal.watched(conn, now):
+        found.setdefault(operation.mint, _Leftovers()).watched.append(operation)
+    for quote in store.open_quotes(conn):
+        refusals = [op.changed_at for op in journal.of_quote(conn, quote.id) if op.state == "failed"]
+        if not refusals or now >= max(refusals) + CLAIM_AGAIN_S * 2 ** min(len(refusals), 20):
+            found.setdefault(quote.mint, _Leftovers()).quotes.append(quote)
+    for transfer in store.load_transfers(conn, state="open"):
+        if transfer.reference is None:
+            found.setdefault(transfer.mint, _Leftovers()).transfers.append(transfer)
+    return found
+
+
+async def _recover_mint(
+    wallet: Wallet, executor: Executor, mint: str, found: _Leftovers, tally: _Tally
+) -> None:
+    for operation in found.operations:
         if executor.is_active(operation.id):
-            still_open += 1
+            tally.open += 1
             continue
         try:
             await executor.carry_out(operation, ambiguous=True)
-            finished += 1
+            tally.finished += 1
         except OtrtaError as error:
-            closed = not isinstance(error, MintError) or error.http_status == 400
-            failed, still_open = failed + closed, still_open + (not closed)
-    for operation in watched:
+            closed = isinstance(error, MintRefused | TokenSpent | TokenPending)
+            tally.failed, tally.open = tally.failed + closed, tally.open + (not closed)
+    for operation in found.watched:
         try:
-            finished += await executor.look_again(operation)
+            tally.finished += await executor.look_again(operation)
         except OtrtaError:
             continue
-    for quote in quotes:
+    for quote in found.quotes:
         try:
             await wallet.claim_quote(quote.id)
-            finished += 1
+            tally.finished += 1
         except QuoteNotPaid:
             continue
         except OtrtaError:
-            still_open += 1
-    for transfer in transfers:
-        if transfer.reference is None:
-            await _look_at(wallet, transfer)
-    await wallet.transactions.run(let_go)
-    return Recovery(finished, failed, still_open)
+            tally.open += 1
+    await _look_at(wallet, mint, found.transfers)
 
 
-async def _look_at(wallet: Wallet, transfer: Transfer) -> None:
-    """Close a transfer whose proofs have all been spent by its receiver."""
-    sent = await wallet.transactions.run(
-        lambda conn, _now: store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer.id)
-    )
+async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> None:
+    """Close the transfers whose proofs have all been spent by their receivers."""
+    ids = [transfer.id for transfer in transfers]
+    sent = await wallet.transactions.run(_sent_in, ids)
     try:
-        states = await wallet.mints.client(transfer.mint).check_state([p.Y for p in sent])
-    except MintError:
+        states = await wallet.mints.client(mint).check_state([y for ys in sent.values() for y in ys])
+    except OtrtaError:
         return
-    if states and set(states.values()) == {"SPENT"}:
-        await wallet.transactions.run(lambda conn, now: wallet.close_transfer(conn, now, transfer.id))
+    for transfer_id, ys in sent.items():
+        if ys and {states[y] for y in ys} == {"SPENT"}:
+            await wallet.transactions.run(wallet.close_transfer, transfer_id)
+
+
+def _sent_in(conn: Connection, _now: float, transfer_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the Ys that are out in each of these transfers."""
+    return {
+        transfer_id: [p.Y for p in store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)]
+        for transfer_id in transfer_ids
+    }

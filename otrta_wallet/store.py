@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
 
 from otrta_core import Dleq, Keyset, KeysetError, Proof, Unit
-from otrta_wallet.records import HistoryEntry, MintBalance, Quote, Transfer, TransferState
+from otrta_wallet.records import HistoryEntry, MintBalance, Quote, StoredQuoteState, Transfer, TransferState
 from otrta_wallet.schema import (
     ProofStatus,
     history,
@@ -25,6 +25,7 @@ from otrta_wallet.schema import (
 )
 
 _CHUNK = 500
+_HALF = 32
 
 
 def add_mint(conn: Connection, url: str, name: str | None, now: float) -> None:
@@ -62,7 +63,11 @@ def save_keysets(conn: Connection, mint: str, found: Iterable[Keyset]) -> None:
         elif row.mint != mint:
             raise KeysetError("two mints claim the same keyset id: the second is refused (NUT-02)")
         else:
-            values = {"active": keyset.active, "input_fee_ppk": keyset.input_fee_ppk}
+            values = {
+                "active": keyset.active,
+                "input_fee_ppk": keyset.input_fee_ppk,
+                "final_expiry": keyset.final_expiry,
+            }
             conn.execute(update(keysets).where(keysets.c.id == keyset.id).values(values))
 
 
@@ -83,6 +88,12 @@ def take_counters(conn: Connection, keyset_id: str, count: int) -> int:
     ).scalar_one()
     conn.execute(update(keysets).where(keysets.c.id == keyset_id).values(counter=first + count))
     return int(first)
+
+
+def skip_counters(conn: Connection, keyset_id: str, free: int) -> None:
+    """Let no counter below ``free`` be taken any more."""
+    query = update(keysets).where(keysets.c.id == keyset_id, keysets.c.counter < free)
+    conn.execute(query.values(counter=free))
 
 
 def insert_proofs(
@@ -193,14 +204,17 @@ def balances(conn: Connection) -> list[MintBalance]:
                 (proofs.c.status == ProofStatus.AVAILABLE)
                 | ((proofs.c.status == ProofStatus.INCOMING) & proofs.c.holder.in_(stored))
             ).label("available"),
-            func.sum(proofs.c.amount).label("amount"),
+            # in halves: SQLite refuses a sum of 64-bit numbers that passes 63 bits
+            func.sum(proofs.c.amount.op(">>")(_HALF)).label("high"),
+            func.sum(proofs.c.amount.op("&")((1 << _HALF) - 1)).label("low"),
         )
         .where(proofs.c.status != ProofStatus.SPENT)
         .group_by(proofs.c.mint, proofs.c.unit, "available")
     )
     found: dict[tuple[str, str], dict[bool, int]] = {}
     for row in conn.execute(query):
-        found.setdefault((row.mint, row.unit), {})[bool(row.available)] = int(row.amount)
+        amount = (int(row.high) << _HALF) + int(row.low)
+        found.setdefault((row.mint, row.unit), {})[bool(row.available)] = amount
     return [
         MintBalance(mint, unit, sums.get(True, 0), sums.get(False, 0))
         for (mint, unit), sums in sorted(found.items())
@@ -239,9 +253,11 @@ def _quote(row: Row[Any]) -> Quote:
     return Quote(row.id, row.mint, row.unit, row.amount, row.request, row.state, row.expiry)
 
 
-def set_quote_state(conn: Connection, quote_id: str, *, was: str, now_is: str) -> bool:
+def set_quote_state(
+    conn: Connection, quote_id: str, *, was: Sequence[StoredQuoteState], now_is: StoredQuoteState
+) -> bool:
     """Compare and set a quote's state; False where it was another."""
-    query = update(quotes).where(quotes.c.id == quote_id, quotes.c.state == was).values(state=now_is)
+    query = update(quotes).where(quotes.c.id == quote_id, quotes.c.state.in_(was)).values(state=now_is)
     return conn.execute(query).rowcount == 1
 
 
@@ -284,12 +300,23 @@ def load_transfers(
 def set_transfer_state(
     conn: Connection, transfer_id: str, *, was: Sequence[TransferState], now_is: TransferState, now: float
 ) -> bool:
-    """Compare and set a transfer's state; its token is erased once it is claimed or reclaimed."""
+    """Compare and set a transfer's state; the token of one that is reclaimed is erased.
+
+    That of one that is claimed is erased too, unless somebody's reference is on it: whoever paid with it
+    may still have to show it, and erases it with ``erase_token``.
+    """
     values: dict[str, Any] = {"state": now_is, "changed_at": now}
-    if now_is in ("claimed", "reclaimed"):
+    if now_is == "reclaimed":
         values["token"] = None
+    elif now_is == "claimed":
+        values["token"] = case((transfers.c.reference.is_(None), None), else_=transfers.c.token)
     query = update(transfers).where(transfers.c.id == transfer_id, transfers.c.state.in_(was))
     return conn.execute(query.values(values)).rowcount == 1
+
+
+def erase_token(conn: Connection, transfer_id: str) -> None:
+    """Erase the text of a token that nobody has to show any more."""
+    conn.execute(update(transfers).where(transfers.c.id == transfer_id).values(token=None))
 
 
 def record(

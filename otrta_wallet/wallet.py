@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import httpx
@@ -17,61 +17,43 @@ from sqlalchemy import Connection
 
 from otrta_core import (
     Token,
-    TokenError,
     input_fee,
     pick_exact,
     select_proofs,
     split_amount,
     split_for_change,
 )
-from otrta_core.curve import require_dleq
 from otrta_wallet import journal, store
 from otrta_wallet.custody import hand_out, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.errors import (
     NotEnoughFunds,
-    QuoteNotPaid,
     TokenSpent,
     TokenUneconomic,
     WalletError,
 )
 from otrta_wallet.executor import Executor
+from otrta_wallet.incoming import Incoming, check_dleq, inspect
+from otrta_wallet.invoices import Invoices
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.records import (
     HistoryEntry,
     MintBalance,
     Operation,
-    OperationKind,
     Quote,
     Transfer,
+    new_operation,
 )
 from otrta_wallet.recovery import Recovery, recover
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.seed import new_words, seed_of
 from otrta_wallet.transactions import Transactions
 
+__all__ = ["MAX_PROOFS", "VERSION_TABLE", "Incoming", "Wallet"]
+
 VERSION_TABLE = "wallet_version"
 MAX_PROOFS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A token that this wallet could take, as far as can be said without its mint.
-
-    Attributes:
-        token: with full keyset ids and the mint's URL in normal form.
-        fee: input fee of redeeming it, in its unit.
-        net: what remains, above zero.
-    """
-
-    token: Token
-    fee: int
-
-    @property
-    def net(self) -> int:
-        """What is left after the fee."""
-        return self.token.amount - self.fee
 
 
 class Wallet:
@@ -82,6 +64,7 @@ class Wallet:
         self.mints = mints
         self._seed = seed
         self._executor = executor
+        self._invoices = Invoices(transactions, mints, seed, executor)
 
     @classmethod
     @asynccontextmanager
@@ -150,43 +133,20 @@ class Wallet:
         """Ask a mint for an invoice that turns into ``amount`` of e-cash when it is paid.
 
         Raises:
+            AmountError: the unit is not one that is counted here, or the amount out of range.
             MintError: the mint refused or could not be asked; nothing is owed either way.
         """
-        reply = await self.mints.client(mint).request_mint_quote(amount, unit)
-        if reply.amount not in (None, amount) or reply.unit not in (None, unit):
-            raise WalletError("the mint's invoice is for another amount than asked")
-        quote = Quote(reply.quote, mint, unit, amount, reply.request, "open", reply.expiry)
-        await self.transactions.run(lambda conn, now: store.save_quote(conn, quote, now))
-        return quote
+        return await self._invoices.request(mint, amount, unit)
 
     async def claim_quote(self, quote_id: str) -> int:
         """Turn a paid quote into e-cash and return the amount, in the quote's unit.
 
         Raises:
             QuoteNotPaid: not yet.
-            MintError, OutcomeUnknown: see ``Executor.carry_out``; a paid quote is never forgotten.
+            MintError: see ``Executor.carry_out``; a paid quote is never forgotten.
+            WalletError: there is no such quote, or somebody else had its e-cash issued.
         """
-        quote = await self.transactions.run(lambda conn, _now: store.load_quote(conn, quote_id))
-        if quote is None:
-            raise WalletError("this wallet has no such quote")
-        if quote.state == "issued":
-            return quote.amount
-        state = (await self.mints.client(quote.mint).mint_quote(quote.id)).state
-        if state not in ("PAID", "ISSUED"):
-            raise QuoteNotPaid("the invoice has not been paid yet")
-        keyset = await self.mints.active_keyset(quote.mint, quote.unit)
-        amounts = [(a, None) for a in split_for_change(quote.amount, keyset.keys)]
-
-        def prepare(conn: Connection, now: float) -> Operation:
-            if not store.set_quote_state(conn, quote.id, was="open", now_is="minting"):
-                raise QuoteNotPaid("this quote is being minted right now")
-            operation = _operation("mint", quote.mint, quote.unit, quote.amount, 0, now, quote_id=quote.id)
-            journal.create(conn, operation, ())
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
-            return operation
-
-        operation = await self.transactions.run(prepare)
-        return (await self._executor.carry_out(operation)).amount
+        return await self._invoices.claim(quote_id)
 
     # --- taking tokens ------------------------------------------------------------------------------
 
@@ -197,14 +157,7 @@ class Wallet:
             MintNotKnown, UnitMismatch, KeysetError, TokenError, TokenUneconomic: it cannot be taken.
             MintError: a keyset had to be asked for and could not.
         """
-        full = await self.mints.resolve(token)
-        keysets = self.mints.keysets(full.mint)
-        if any(proof.amount not in keysets[proof.id].keys for proof in full.proofs):
-            raise TokenError("a proof has an amount that its keyset does not sign")
-        incoming = Incoming(full, full.fee(self.mints.fee_ppk(full.mint)))
-        if incoming.net <= 0:
-            raise TokenUneconomic("redeeming this token would cost all that it is worth in input fees")
-        return incoming
+        return await inspect(self.mints, token)
 
     async def check_dleq(self, incoming: Incoming) -> None:
         """Verify the DLEQ proofs that the token carries (NUT-12), in a thread, up to the first bad one.
@@ -212,14 +165,7 @@ class Wallet:
         Raises:
             DleqInvalid: one does not hold.
         """
-        keysets = self.mints.keysets(incoming.token.mint)
-
-        def check() -> None:
-            for proof in incoming.token.proofs:
-                if proof.dleq is not None:
-                    require_dleq(proof.dleq_holds(keysets[proof.id].keys[proof.amount]))
-
-        await to_thread.run_sync(check)
+        await check_dleq(self.mints, incoming)
 
     async def receive(self, token: Token) -> Operation:
         """Take a token at once: check it, swap it, and return the finished operation.
@@ -252,7 +198,7 @@ class Wallet:
         amounts = [(a, None) for a in split_for_change(incoming.net, keyset.keys)]
 
         def prepare(conn: Connection, now: float) -> Operation:
-            operation = _operation(
+            operation = new_operation(
                 "receive", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
             )
             journal.create(conn, operation, token.proofs)
@@ -275,7 +221,7 @@ class Wallet:
             TokenSpent, TokenPending: this wallet has the proofs already.
         """
         token = incoming.token
-        operation = _operation(
+        operation = new_operation(
             "redeem", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
         )
         operation = replace(operation, state="stored")
@@ -286,21 +232,25 @@ class Wallet:
     async def redeem(self, operation_id: str) -> Operation:
         """Swap a kept token to proofs that only this wallet knows.
 
+        Where others have spent a part of it, the rest is kept as a token of its own.
+
         Raises:
             as ``Executor.carry_out``; where the mint refused without the token being spent, it stays kept.
         """
         stored = await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
+        if stored.state == "stored" and await self._executor.look_again(stored):
+            return await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
         keyset = await self.mints.active_keyset(stored.mint, stored.unit)
         amounts = [(a, None) for a in split_for_change(stored.amount, keyset.keys)]
 
-        def prepare(conn: Connection, now: float) -> Operation | None:
+        def prepare(conn: Connection, now: float) -> bool:
             if not journal.set_state(conn, operation_id, was="stored", now_is="prepared", now=now):
-                return None
+                return False
             journal.plan_outputs(conn, self._seed, operation_id, keyset, amounts)
-            return journal.load(conn, operation_id)
+            return True
 
-        operation = await self.transactions.run(prepare)
-        return stored if operation is None else await self._executor.carry_out(operation)
+        begun = await self.transactions.run(prepare)
+        return await self._executor.carry_out(stored, ambiguous=not begun)
 
     async def kept(self) -> list[Operation]:
         """Return the tokens that are kept and not yet swapped, oldest first."""
@@ -316,15 +266,28 @@ class Wallet:
         *,
         memo: str | None = None,
         with_dleq: bool = False,
+        reference: str | None = None,
+        record: str | None = "send",
+        also: Callable[[Connection, float, Transfer], None] | None = None,
     ) -> Transfer:
         """Make a token of exactly ``amount``, by a swap where the proofs at hand do not fit.
+
+        Arguments as in ``transfer_at_hand``.
 
         Raises:
             NotEnoughFunds: too little is available at this mint and in this unit.
             the errors of ``Executor.carry_out`` where a swap was needed; nothing has left then.
         """
         transfer = await self.transfer_at_hand(
-            mint, amount, unit, exact=True, memo=memo, with_dleq=with_dleq, record="send"
+            mint,
+            amount,
+            unit,
+            exact=True,
+            memo=memo,
+            with_dleq=with_dleq,
+            reference=reference,
+            record=record,
+            also=also,
         )
         if transfer is not None:
             return transfer
@@ -343,7 +306,10 @@ class Wallet:
                 holder=None,
                 now=now,
             )
-            return hand_out(conn, now, mint, unit, chosen, memo, with_dleq, None, "send")
+            transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)
+            if also is not None:
+                also(conn, now, transfer)
+            return transfer
 
         return await self.transactions.run(give)
 
@@ -355,6 +321,7 @@ class Wallet:
         *,
         exact: bool = False,
         net_of_fee: bool = False,
+        at_most: int | None = None,
         memo: str | None = None,
         with_dleq: bool = False,
         reference: str | None = None,
@@ -370,6 +337,7 @@ class Wallet:
             unit: of the proofs.
             exact: nothing above ``amount``.
             net_of_fee: so much must remain after the token's own input fee.
+            at_most: give up rather than hand out more than this.
             memo: put into the token.
             with_dleq: leave DLEQ proofs in; they let the mint link the token to its issue.
             reference: whose it is.
@@ -387,7 +355,7 @@ class Wallet:
             else:
                 fee = (lambda ps: input_fee(ps, fees)) if net_of_fee else (lambda _ps: 0)
                 chosen = select_proofs(usable, amount, fee=fee, max_proofs=MAX_PROOFS)
-            if chosen is None:
+            if chosen is None or (at_most is not None and sum(p.amount for p in chosen) > at_most):
                 return None
             transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)
             if also is not None:
@@ -418,7 +386,7 @@ class Wallet:
             rest = sum(p.amount for p in chosen) - fee - amount
             wanted = [(a, holder) for a in split_amount(amount, keyset.keys)]
             amounts = wanted + [(a, None) for a in split_for_change(rest, keyset.keys)]
-            operation = _operation("swap", mint, unit, amount + rest, fee, now, reference=holder)
+            operation = new_operation("swap", mint, unit, amount + rest, fee, now, reference=holder)
             journal.create(conn, operation, chosen)
             store.move_proofs(
                 conn,
@@ -457,7 +425,7 @@ class Wallet:
             net = sum(p.amount for p in sent) - fee
             if net <= 0:
                 raise TokenUneconomic("taking this token back would cost all that it is worth")
-            operation = _operation(
+            operation = new_operation(
                 "reclaim", transfer.mint, transfer.unit, net, fee, now, reference=transfer_id
             )
             journal.create(conn, operation, sent)
@@ -475,8 +443,22 @@ class Wallet:
 
         return await self._executor.carry_out(await self.transactions.run(prepare))
 
+    def undo_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
+        """Put back, inside the caller's transaction, a token of which no byte has left this machine."""
+        if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaimed", now=now):
+            sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
+            store.move_proofs(
+                conn,
+                [p.Y for p in sent],
+                was=ProofStatus.SENT,
+                now_is=ProofStatus.AVAILABLE,
+                holder=None,
+                now=now,
+            )
+
     def close_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
-        """Note, inside the caller's transaction, that the receiver has claimed a token."""
+        """Note, inside the caller's transaction, that the receiver has claimed a token, and erase it."""
+        store.erase_token(conn, transfer_id)
         if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
             sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
             store.move_proofs(
@@ -499,19 +481,3 @@ def _words(conn: Connection, _now: float) -> str:
         words = new_words()
         store.put_setting(conn, "seed_words", words)
     return words
-
-
-def _operation(
-    kind: OperationKind,
-    mint: str,
-    unit: str,
-    amount: int,
-    fee: int,
-    now: float,
-    *,
-    quote_id: str | None = None,
-    reference: str | None = None,
-) -> Operation:
-    return Operation(
-        uuid.uuid4().hex, kind, "prepared", mint, unit, amount, fee, quote_id, reference, None, now
-    )

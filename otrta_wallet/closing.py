@@ -1,0 +1,268 @@
+"""How operations end: the two ways out of ``prepared``, and what each kind leaves behind.
+
+Each end is one transaction: inputs are given up only together with what came of them. A token that the mint
+refused goes back to ``stored`` where this wallet is the one that has to keep it: one that was kept before,
+and one whose giver was told that it is journalled.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from otrta_core import Proof, input_fee
+from otrta_wallet import journal, store
+from otrta_wallet.decisions import Verdict
+from otrta_wallet.mint_client import ProofState
+from otrta_wallet.records import Operation, OperationKind, Output, StoredQuoteState, TransferState
+from otrta_wallet.schema import ProofStatus, operation_inputs, proofs
+
+WATCH_S = 86_400.0
+"""How long a failed operation whose post may still land is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why and how an operation did not happen.
+
+    Attributes:
+        verdict: of ``decisions``.
+        error: for people, never a secret.
+        states: of the inputs at the mint, as far as asked.
+        may_land: whether a post without an answer may still reach the mint; the operation is then watched.
+        promised: whether the giver of a token was told that it is journalled.
+    """
+
+    verdict: Verdict
+    error: str
+    states: Mapping[str, ProofState]
+    may_land: bool = False
+    promised: bool = False
+
+
+def finish(
+    conn: Connection,
+    operation: Operation,
+    planned: Sequence[Output],
+    made: Sequence[Proof],
+    participants: Sequence[journal.Participant],
+    now: float,
+) -> bool:
+    """Store the new proofs and give up the inputs.
+
+    Returns:
+        False, and nothing changed, where somebody else has closed it already.
+    """
+    if not journal.set_state(conn, operation.id, was=operation.state, now_is="done", now=now):
+        return False
+    holders = [(proof, output.holder) for proof, output in zip(made, planned, strict=True)]
+    store.insert_proofs(
+        conn, holders, mint=operation.mint, unit=operation.unit, status=ProofStatus.AVAILABLE, now=now
+    )
+    _spend_inputs(conn, operation, now)
+    _close_emptied_transfers(conn, operation, now)
+    _FINISHED[operation.kind](conn, operation, now)
+    for participant in participants:
+        participant.operation_done(conn, replace(operation, state="done"))
+    return True
+
+
+def fail(
+    conn: Connection,
+    operation: Operation,
+    failure: Failure,
+    participants: Sequence[journal.Participant],
+    now: float,
+) -> bool:
+    """Close an operation that did not happen and let its inputs go where they belong.
+
+    Returns:
+        False, and nothing changed, where somebody else has closed it already.
+    """
+    keep = operation.kind == "redeem" or (
+        failure.promised and operation.kind == "receive" and operation.reference is None
+    )
+    back = keep and failure.verdict is not Verdict.FAIL_SPENT
+    end: dict[str, Any] = {"kind": "redeem", "now_is": "stored"} if back else {"now_is": "failed"}
+    if failure.may_land and not back:
+        end["watch_until"] = now + WATCH_S
+    if not journal.set_state(conn, operation.id, was="prepared", now=now, error=failure.error, **end):
+        return False
+    if not back:
+        held = store.proofs_with(conn, status=_INPUT_STATUS[operation.kind], holder=operation.id)
+        spent = [p for p in held if failure.states.get(p.Y) == "SPENT"]
+        kept = [p for p in held if failure.states.get(p.Y) != "SPENT"]
+        if keep and kept:
+            kept = _keep_the_rest(conn, operation, kept, now)
+        _FAILED[operation.kind](conn, operation, failure.verdict, spent, kept, now)
+        _close_emptied_transfers(conn, operation, now)
+    for participant in participants:
+        participant.operation_failed(conn, journal.load(conn, operation.id), failure.verdict)
+    return True
+
+
+_INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
+    "mint": ProofStatus.RESERVED,  # has none
+    "receive": ProofStatus.INCOMING,
+    "redeem": ProofStatus.INCOMING,
+    "swap": ProofStatus.RESERVED,
+    "reclaim": ProofStatus.RESERVED,
+}
+
+
+def _spend_inputs(conn: Connection, op: Operation, now: float) -> None:
+    ys = select(operation_inputs.c.y).where(operation_inputs.c.operation_id == op.id)
+    values = {"status": ProofStatus.SPENT, "holder": op.id, "changed_at": now}
+    conn.execute(update(proofs).where(proofs.c.y.in_(ys)).values(values))
+
+
+def _close_emptied_transfers(conn: Connection, op: Operation, now: float) -> None:
+    """Close transfers whose last proofs came back to us in somebody's token."""
+    for transfer_id in set(journal.origins(conn, op.id).values()):
+        if not store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id):
+            store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now)
+
+
+def _keep_the_rest(conn: Connection, op: Operation, kept: list[Proof], now: float) -> list[Proof]:
+    """Store the rest of a token of which others have spent a part; returns it where it is worth nothing."""
+    keysets = store.load_keysets(conn).get(op.mint, {})
+    fee = input_fee(kept, {keyset.id: keyset.input_fee_ppk for keyset in keysets.values()})
+    net = sum(proof.amount for proof in kept) - fee
+    if net <= 0:
+        return kept
+    ids: dict[str, Any] = {"id": uuid.uuid4().hex, "kind": "redeem", "state": "stored", "reference": None}
+    rest = replace(op, **ids, amount=net, fee=fee, created_at=now, changed_at=now)
+    journal.create(conn, rest, kept)
+    came_from = journal.origins(conn, op.id)
+    for proof in kept:
+        if proof.Y in came_from:
+            journal.note_origin(conn, rest.id, proof.Y, came_from[proof.Y])
+    _move(conn, op, kept, ProofStatus.INCOMING, rest.id, now)
+    return []
+
+
+def _move(
+    conn: Connection,
+    op: Operation,
+    moved: Sequence[Proof],
+    now_is: ProofStatus,
+    holder: str | None,
+    now: float,
+) -> None:
+    store.move_proofs(
+        conn,
+        [proof.Y for proof in moved],
+        was=_INPUT_STATUS[op.kind],
+        now_is=now_is,
+        holder=holder,
+        was_held_by=op.id,
+        now=now,
+    )
+
+
+def _mint_finished(conn: Connection, op: Operation, now: float) -> None:
+    store.set_quote_state(conn, op.quote_id or "", was=("minting", "open", "lost"), now_is="issued")
+    store.record(conn, "invoice", op.amount, unit=op.unit, mint=op.mint, now=now)
+
+
+def _receive_finished(conn: Connection, op: Operation, now: float) -> None:
+    if op.reference is None:
+        store.record(conn, "receive", op.amount, unit=op.unit, fee=op.fee, mint=op.mint, now=now)
+
+
+def _redeem_finished(conn: Connection, op: Operation, now: float) -> None:
+    (_receive_finished if op.reference is None else _swap_finished)(conn, op, now)
+
+
+def _swap_finished(conn: Connection, op: Operation, now: float) -> None:
+    if op.fee:
+        store.record(conn, "swap", -op.fee, unit=op.unit, fee=op.fee, mint=op.mint, now=now)
+
+
+def _reclaim_finished(conn: Connection, op: Operation, now: float) -> None:
+    store.set_transfer_state(
+        conn, op.reference or "", was=("open", "reclaiming"), now_is="reclaimed", now=now
+    )
+    transfer = next(iter(store.load_transfers(conn, transfer_id=op.reference)), None)
+    if transfer is not None and transfer.reference is None:
+        store.record(conn, "reclaim", op.amount, unit=op.unit, fee=op.fee, mint=op.mint, now=now)
+
+
+_FINISHED: Mapping[OperationKind, Callable[[Connection, Operation, float], None]] = {
+    "mint": _mint_finished,
+    "receive": _receive_finished,
+    "redeem": _redeem_finished,
+    "swap": _swap_finished,
+    "reclaim": _reclaim_finished,
+}
+
+
+def _mint_failed(
+    conn: Connection,
+    op: Operation,
+    verdict: Verdict,
+    _spent: Sequence[Proof],
+    _kept: Sequence[Proof],
+    _now: float,
+) -> None:
+    now_is: StoredQuoteState = "lost" if verdict is Verdict.FAIL_SPENT else "open"
+    store.set_quote_state(conn, op.quote_id or "", was=("minting",), now_is=now_is)
+
+
+def _token_failed(
+    conn: Connection,
+    op: Operation,
+    _verdict: Verdict,
+    spent: Sequence[Proof],
+    kept: Sequence[Proof],
+    now: float,
+) -> None:
+    came_from = journal.origins(conn, op.id)
+    for proof in kept:
+        if proof.Y in came_from:
+            _move(conn, op, [proof], ProofStatus.SENT, came_from[proof.Y], now)
+    strangers = [proof.Y for proof in kept if proof.Y not in came_from]
+    store.forget_proofs(conn, [*(proof.Y for proof in spent), *strangers])
+
+
+def _swap_failed(
+    conn: Connection,
+    op: Operation,
+    _verdict: Verdict,
+    spent: Sequence[Proof],
+    kept: Sequence[Proof],
+    now: float,
+) -> None:
+    _move(conn, op, spent, ProofStatus.SPENT, op.id, now)
+    _move(conn, op, kept, ProofStatus.AVAILABLE, None, now)
+    if spent:
+        lost = sum(proof.amount for proof in spent)
+        store.record(conn, "lost", -lost, unit=op.unit, mint=op.mint, state="lost", now=now)
+
+
+def _reclaim_failed(
+    conn: Connection,
+    op: Operation,
+    _verdict: Verdict,
+    spent: Sequence[Proof],
+    kept: Sequence[Proof],
+    now: float,
+) -> None:
+    _move(conn, op, spent, ProofStatus.SPENT, op.id, now)
+    _move(conn, op, kept, ProofStatus.SENT, op.reference, now)
+    now_is: TransferState = "claimed" if spent and not kept else "open"
+    store.set_transfer_state(conn, op.reference or "", was=("reclaiming",), now_is=now_is, now=now)
+
+
+_FAILED: Mapping[
+    OperationKind,
+    Callable[[Connection, Operation, Verdict, Sequence[Proof], Sequence[Proof], float], None],
+] = {
+    "mint": _mint_failed,
+    "receive": _token_failed,
+    "redeem": _token_failed,
+    "swap": _swap_failed,
+    "reclaim": _reclaim_failed,
+}

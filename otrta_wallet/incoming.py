@@ -1,0 +1,58 @@
+"""Tokens that somebody offers: what they are worth here, before they are touched."""
+
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+from otrta_core import Token, TokenError, Unit
+from otrta_core.amounts import MAX_AMOUNT
+from otrta_core.curve import require_dleq
+from otrta_wallet.errors import TokenUneconomic, UnitMismatch
+from otrta_wallet.mint_book import MintBook
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A token that this wallet could take, as far as can be said without its mint.
+
+    Attributes:
+        token: with full keyset ids and the mint's URL in normal form.
+        fee: input fee of redeeming it, in its unit.
+        net: what remains, above zero.
+    """
+
+    token: Token
+    fee: int
+
+    @property
+    def net(self) -> int:
+        """What is left after the fee."""
+        return self.token.amount - self.fee
+
+
+async def inspect(mints: MintBook, token: Token) -> Incoming:
+    """See ``Wallet.inspect``."""
+    full = await mints.resolve(token)
+    keysets = mints.keysets(full.mint)
+    if full.unit not in set(Unit):
+        raise UnitMismatch("tokens of this unit are not counted here: send sat or msat")
+    if Unit(full.unit).to_msat(full.amount) > MAX_AMOUNT:
+        raise TokenError("the token's amount is out of range")
+    if any(proof.amount not in keysets[proof.id].keys for proof in full.proofs):
+        raise TokenError("a proof has an amount that its keyset does not sign")
+    incoming = Incoming(full, full.fee(mints.fee_ppk(full.mint)))
+    if incoming.net <= 0:
+        raise TokenUneconomic("redeeming this token would cost all that it is worth in input fees")
+    return incoming
+
+
+async def check_dleq(mints: MintBook, incoming: Incoming) -> None:
+    """See ``Wallet.check_dleq``."""
+    keysets = mints.keysets(incoming.token.mint)
+
+    def check() -> None:
+        for proof in incoming.token.proofs:
+            if proof.dleq is not None:
+                require_dleq(proof.dleq_holds(keysets[proof.id].keys[proof.amount]))
+
+    await to_thread.run_sync(check)

@@ -1,0 +1,57 @@
+"""Whether a gateway gave back enough: pure arithmetic on what both sides can know."""
+
+from dataclasses import dataclass
+
+from otrta_core import ModelPrice, Unit, Usage, cost_msat, format_msat, round_charge_msat
+from otrta_core.settlement import Rounding
+from proxy_trio.schema import CallState
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How a payment is closed: the state, what is missing, and why."""
+
+    state: CallState
+    missing_msat: int | None = None
+    reason: str | None = None
+
+
+def least_change_msat(
+    *,
+    paid_msat: int,
+    fee_msat: int,
+    bound_msat: int,
+    failed: bool,
+    unit: str,
+    rounding: Rounding,
+    price: ModelPrice | None,
+    usage: Usage | None,
+) -> int:
+    """Return the least change that a gateway may give for a payment.
+
+    Args:
+        paid_msat: the token's face value.
+        fee_msat: its input fee, by our own count.
+        bound_msat: the most that the call may cost: its quote, or all that was paid where that capped it.
+        failed: whether the call failed, so that nothing may be kept.
+        unit: of the token.
+        rounding: the gateway's published policy.
+        price: the gateway's published price, or None where it published none.
+        usage: as the answer states it, or None where it states none.
+    """
+    available = paid_msat - fee_msat
+    if failed:
+        return max(0, available)
+    most = bound_msat
+    if price is not None and usage is not None:
+        most = min(most, cost_msat(price, usage))
+    policy: Rounding = "up" if rounding == "stochastic" else rounding
+    return max(0, available - round_charge_msat(most, Unit.parse(unit), policy))
+
+
+def verdict(change_msat: int, least_msat: int) -> Judgement:
+    """Return how a payment is closed whose change is known."""
+    if change_msat >= least_msat:
+        return Judgement(CallState.DONE)
+    missing = least_msat - change_msat
+    return Judgement(CallState.DISPUTED, missing, f"the change is {format_msat(missing)} too little")

@@ -1,0 +1,102 @@
+"""Reading from the end of a call what became of its payment. Pure: no store, no network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from otrta_core import ModelPrice, PaymentRequest, PaymentRequestError, Usage, wire
+from otrta_core.sse import data_of
+from otrta_core.usage import usage_from_body
+from proxy_trio.calls import PaidCall
+from proxy_trio.gateway_info import GatewayInfo
+from proxy_trio.judge import Judgement, least_change_msat, verdict
+from proxy_trio.payer import Attempt, Ending, Outcome
+
+REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 409, 413, 415, 422, 429, 503})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidAttempt(Attempt):
+    """An attempt with what is needed to judge its change."""
+
+    price: ModelPrice | None = None
+    info: GatewayInfo = field(default_factory=GatewayInfo)
+    may_retry: bool = True
+
+
+def judge(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> Judgement | None:
+    """Judge what came back; None where the change has to be asked for first."""
+    if outcome.ending is not Ending.COMPLETE and call.change_msat is None:
+        return None
+    failed = outcome.status is not None and outcome.status >= 400
+    least = least_change_msat(
+        paid_msat=call.paid_msat,
+        fee_msat=call.fee_msat,
+        bound_msat=call.bound_msat,
+        failed=failed,
+        unit=call.unit,
+        rounding=attempt.info.rounding,
+        price=attempt.price,
+        usage=_usage(outcome),
+    )
+    if call.change_msat is None and (failed or least > 0 or _owes(outcome)):
+        return None
+    return verdict(call.change_msat or 0, least)
+
+
+def _owes(outcome: Outcome) -> bool:
+    head = outcome.head
+    owed = figure(head.get("x-otrta-change-msat")) if head else None
+    return bool(owed) or (head is not None and head.get("x-otrta-change") == "claim")
+
+
+def _usage(outcome: Outcome) -> Usage | None:
+    """Return the usage that the answer states: of a stream the last that it states."""
+    if outcome.head is None or not outcome.answer:
+        return None
+    if not outcome.head.is_event_stream:
+        return usage_from_body(_json(outcome.answer)) if outcome.answer_whole else None
+    found = None
+    for line in outcome.answer.splitlines():
+        data = data_of(line)
+        if data is not None:
+            found = usage_from_body(_json(data)) or found
+    return found
+
+
+def _json(data: bytes) -> object:
+    try:
+        return wire.from_json(data)
+    except (ValueError, UnicodeError):
+        return None
+
+
+def asked_by(outcome: Outcome) -> PaymentRequest | None:
+    """Return what a refusal asks for, where it is one that paying again can answer."""
+    text = outcome.head.get("x-cashu") if outcome.head else None
+    if text is None or outcome.ending is not Ending.COMPLETE:
+        return None
+    if outcome.status == 400:
+        body = _json(outcome.answer)
+        error = body.get("error") if isinstance(body, Mapping) else None
+        if not isinstance(error, Mapping) or error.get("code") != "insufficient_payment":
+            return None
+    elif outcome.status != 402:
+        return None
+    try:
+        return PaymentRequest.parse(text)
+    except PaymentRequestError:
+        return None
+
+
+def waiting_for(outcome: Outcome) -> str:
+    """Say what an open payment waits for."""
+    if outcome.status in REFUSALS:
+        return f"refused with HTTP {outcome.status}: the token is being taken back"
+    return "the change is being fetched"
+
+
+def figure(text: str | None) -> int | None:
+    """Read an amount in a header or comment; None where it is none."""
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -1,0 +1,53 @@
+"""Wallets on disk against a real mint, each test under asyncio and under Trio."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from otrta_cli.processes import Running
+from otrta_wallet import Wallet
+
+OpenWallet = Callable[..., AbstractAsyncContextManager[Wallet]]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@asynccontextmanager
+async def wallet_in(directory: Path, name: str = "alice", **options) -> AsyncIterator[Wallet]:
+    """Open the wallet of this name, which is made if there is none."""
+    async with Wallet.open(f"sqlite:///{directory}/{name}/wallet.sqlite3", **options) as wallet:
+        yield wallet
+
+
+@pytest.fixture
+def open_wallet(tmp_path: Path) -> OpenWallet:
+    """Opens wallets by name; the same name is the same wallet again."""
+    return partial(wallet_in, tmp_path)
+
+
+@pytest.fixture
+async def alice(open_wallet: OpenWallet, mint: Running) -> AsyncIterator[Wallet]:
+    """A wallet that knows the mint without fees and has nothing."""
+    async with open_wallet("alice") as wallet:
+        await wallet.mints.add(mint.url)
+        yield wallet
+
+
+@pytest.fixture
+async def bob(open_wallet: OpenWallet, mint: Running) -> AsyncIterator[Wallet]:
+    """Another such wallet."""
+    async with open_wallet("bob") as wallet:
+        await wallet.mints.add(mint.url)
+        yield wallet
+
+
+async def top_up(wallet: Wallet, mint: str, amount: int, unit: str = "msat") -> None:
+    """Mint through an invoice, which the mint pays by itself when it is looked at."""
+    quote = await wallet.request_invoice(mint, amount, unit)
+    assert await wallet.claim_quote(quote.id) == amount
