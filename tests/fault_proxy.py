@@ -73,7 +73,7 @@ class Seen:
 
 @dataclass
 class FaultProxy:
-    """Passes requests on to ``upstream_port`` of this machine, save those that ``spoil`` armed a fault for."""
+    """Passes requests on to a port of this machine, save those that ``spoil`` armed a fault for."""
 
     upstream_port: int
     url: str = ""

@@ -124,6 +124,8 @@ class TestSelect:
     @example([(128, OTHER)] + [(1, KEYSET)] * 7, 7, 3, 0, 20_000)
     @example([(4, KEYSET), (8, KEYSET), (1, OTHER), (1, OTHER)], 11, 4, 100, 2500)
     @example([(4, KEYSET), (8, KEYSET), (1, OTHER), (1, OTHER), (16, OTHER)], 13, 4, 100, 20_000)
+    @example([(8, KEYSET), (4, KEYSET), (2, KEYSET), (1, KEYSET)], 7, 8, 1000, 0)
+    @example([(1, KEYSET)] * 4, 4, 3, 0, 0)
     @example([(16, OTHER), (8, KEYSET), (8, KEYSET)], 16, 2, 0, 2500)
     def test_it_covers_the_amount_net_of_fees_whenever_any_choice_does(
         self, amounts: list[tuple[int, str]], amount: int, max_proofs: int, ppk: int, other_ppk: int

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from otrta_cli.processes import Running
@@ -47,7 +48,21 @@ async def bob(open_wallet: OpenWallet, mint: Running) -> AsyncIterator[Wallet]:
         yield wallet
 
 
-async def top_up(wallet: Wallet, mint: str, amount: int, unit: str = "msat") -> None:
-    """Mint through an invoice, which the mint pays by itself when it is looked at."""
-    quote = await wallet.request_invoice(mint, amount, unit)
-    assert await wallet.claim_quote(quote.id) == amount
+class CountingTransport(httpx.AsyncHTTPTransport):
+    """Writes down every request before a byte of it can leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append(str(request.url))
+        return await super().handle_async_request(request)
+
+
+@pytest.fixture
+async def counting_http() -> AsyncIterator[tuple[httpx.AsyncClient, list[str]]]:
+    """An HTTP client, and the URLs that it was asked for."""
+    transport = CountingTransport()
+    async with httpx.AsyncClient(transport=transport) as client:
+        yield client, transport.calls

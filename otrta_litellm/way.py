@@ -1,0 +1,67 @@
+"""What is done with a request, decided by its method, path and headers alone."""
+
+from collections.abc import Collection, Iterable
+from enum import Enum, auto
+
+from otrta_core.requests import PAYABLE_PATHS
+from otrta_litellm.answers import Header
+from otrta_litellm.routes import CASHU_PATHS
+
+FREE_PATHS = frozenset(
+    {"/v1/models", "/models", "/health/liveliness", "/health/liveness", "/health/readiness"}
+)
+KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+
+_TOKEN_HEADERS = frozenset({b"x-cashu"})
+_PREFLIGHT_HEADERS = frozenset({b"origin", b"access-control-request-method"})
+
+
+class Way(Enum):
+    """What is done with a request."""
+
+    THROUGH = auto()  # LiteLLM's own auth decides
+    FREE = auto()
+    ROUTE = auto()  # one of the gateway's own
+    BUY = auto()
+    ASK = auto()  # payable, without a token: 402
+    NOT_PAYABLE = auto()
+    NO_KEY = auto()
+
+
+def way_of(method: str, path: str, headers: Iterable[Header]) -> Way:
+    """Decide what is done with a request. What is not named here passes nothing."""
+    named = list(headers)
+    if method == "OPTIONS" and all(_has(named, {name}) for name in _PREFLIGHT_HEADERS):
+        return Way.THROUGH  # a browser's question has no credentials; LiteLLM's CORS layer answers it
+    if path in CASHU_PATHS:
+        return Way.ROUTE
+    payable = method == "POST" and path in PAYABLE_PATHS
+    free = method in ("GET", "HEAD") and path in FREE_PATHS
+    if has_token(named):
+        if payable:
+            return Way.BUY
+        return Way.FREE if free else Way.NOT_PAYABLE
+    if has_key(named):
+        return Way.THROUGH
+    if payable:
+        return Way.ASK
+    return Way.FREE if free else Way.NO_KEY
+
+
+def has_token(headers: Iterable[Header]) -> bool:
+    """Tell whether there is an X-Cashu header that is not empty."""
+    return _has(headers, _TOKEN_HEADERS)
+
+
+def has_key(headers: Iterable[Header]) -> bool:
+    """Tell whether there is what LiteLLM may take for a key."""
+    return _has(headers, KEY_HEADERS)
+
+
+def tokens_of(headers: Iterable[Header]) -> list[str]:
+    """Return the values of all X-Cashu headers that are not empty."""
+    return [v.decode("latin-1") for name, v in headers if name in _TOKEN_HEADERS and v.strip()]
+
+
+def _has(headers: Iterable[Header], names: Collection[bytes]) -> bool:
+    return any(name in names and value.strip() for name, value in headers)

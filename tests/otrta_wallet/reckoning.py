@@ -1,0 +1,59 @@
+"""Counting a wallet's money, and asking the mint whether it is really there."""
+
+from sqlalchemy import func, select
+
+from otrta_wallet import Wallet
+from otrta_wallet.schema import ProofStatus, operations, proofs
+
+
+async def top_up(wallet: Wallet, mint: str, amount: int, unit: str = "msat") -> None:
+    """Mint through an invoice, which the mint pays by itself when it is looked at."""
+    quote = await wallet.request_invoice(mint, amount, unit)
+    assert await wallet.claim_quote(quote.id) == amount
+
+
+async def available(wallet: Wallet, unit: str = "msat") -> int:
+    return sum(b.available for b in await wallet.balances() if b.unit == unit)
+
+
+async def pending(wallet: Wallet, unit: str = "msat") -> int:
+    return sum(b.pending for b in await wallet.balances() if b.unit == unit)
+
+
+async def fees_paid(wallet: Wallet, unit: str = "msat") -> int:
+    query = select(func.coalesce(func.sum(operations.c.fee), 0)).where(
+        operations.c.state == "done", operations.c.unit == unit
+    )
+    return await wallet.transactions.run(lambda conn, _now: conn.execute(query).scalar_one())
+
+
+async def accounted_for(*wallets: Wallet, unit: str = "msat") -> int:
+    """What these wallets have, have under way and have paid in fees.
+
+    A token on its way from one to the other counts once: with its sender, until that one knows better.
+    """
+    total = 0
+    for wallet in wallets:
+        total += await available(wallet, unit) + await pending(wallet, unit) + await fees_paid(wallet, unit)
+    return total
+
+
+async def states_at_the_mint(wallet: Wallet, status: ProofStatus) -> set[str]:
+    """The states that the mint gives for the wallet's proofs of a status."""
+    rows = await wallet.transactions.run(
+        lambda conn, _now: conn.execute(
+            select(proofs.c.mint, proofs.c.y).where(proofs.c.status == status)
+        ).all()
+    )
+    found = set()
+    for mint in {row.mint for row in rows}:
+        ys = [row.y for row in rows if row.mint == mint]
+        found |= set((await wallet.mints.client(mint).check_state(ys)).values())
+    return found
+
+
+async def assert_really_there(*wallets: Wallet) -> None:
+    """Every proof that a wallet counts as available can be spent, and every spent one is spent."""
+    for wallet in wallets:
+        assert await states_at_the_mint(wallet, ProofStatus.AVAILABLE) <= {"UNSPENT"}
+        assert await states_at_the_mint(wallet, ProofStatus.SPENT) <= {"SPENT"}
