@@ -1,7 +1,7 @@
-"""What paying adds to a plain call: one LiteLLM, the same call with a key, with a token, and through the client.
+"""What paying adds to a plain call: the same call with a key, with a token, and through the client.
 
-Run it from the checkout: ``.venv/bin/python -m bench.paid_call [--rounds 60]``. The four kinds alternate within one
-run, so that what else the machine does meets all of them alike; ratios are what to compare between machines.
+Run it from the checkout: ``.venv/bin/python -m bench.paid_call [--rounds 60]``. The kinds alternate within
+one run, so that what else the machine does meets all alike; ratios are what to compare between machines.
 """
 
 import argparse

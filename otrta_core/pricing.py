@@ -84,9 +84,9 @@ class ModelPrice:
         return cls(**{name: value for name, value in values.items() if name in known and value is not None})
 
     def within_bounds(self, amount_msat: int) -> int:
-        """Lift an amount to ``min_msat`` and cut it to ``max_msat``."""
-        amount_msat = max(amount_msat, self.min_msat or 0)
-        return amount_msat if self.max_msat is None else min(amount_msat, self.max_msat)
+        """Lift an amount to ``min_msat`` and cut it to ``max_msat``, or to what a ledger can hold."""
+        most = MAX_AMOUNT if self.max_msat is None else self.max_msat
+        return min(max(amount_msat, self.min_msat or 0), most)
 
 
 def dearest(prices: Iterable[ModelPrice]) -> ModelPrice:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from otrta_core.errors import AmountError
 from otrta_core.proof import Proof
 
+MAX_PARTS = 1000
+"""The most parts that an amount is split into, as mints take no more outputs at once."""
+
 
 def split_amount(amount: int, denominations: Iterable[int] | None = None) -> list[int]:
     """Split an amount into the fewest denominations, in ascending order (NUT-00, NUT-03).
@@ -28,6 +31,8 @@ def split_amount(amount: int, denominations: Iterable[int] | None = None) -> lis
     parts: list[int] = []
     for piece in sorted(denominations, reverse=True):
         count, amount = divmod(amount, piece)
+        if len(parts) + count > MAX_PARTS:
+            raise AmountError("the keyset's denominations are too small for this amount")
         parts += [piece] * count
     if amount:
         raise AmountError("the keyset's denominations cannot make this amount")

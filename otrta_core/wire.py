@@ -1,6 +1,7 @@
 """Bounded readers for base64, CBOR and JSON that strangers send.
 
-Every reader is linear in its input, refuses nesting beyond a small depth, and raises ``ValueError`` only.
+Every reader is linear in its input, refuses deep nesting (CBOR beyond ``MAX_DEPTH``, JSON beyond what the
+interpreter's recursion limit allows), and raises ``ValueError`` only.
 """
 
 import base64

@@ -5,10 +5,11 @@ callbacks, so it is refused before anything is paid. Fields that clients send by
 LiteLLM calls, or name the caller to it, are taken out without a word.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from otrta_core import InvalidRequest, UnsupportedParameter
+from otrta_core import InvalidRequest, UnsupportedParameter, wire
 from otrta_core.requests import Kind
 
 Check = Callable[[Any], bool]
@@ -26,24 +27,54 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_stop(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(map(_is_text, value)))
+
+
 def _is_any(_value: object) -> bool:
     return True
 
 
 def _is_function_tools(tools: object) -> bool:
-    if not isinstance(tools, list):
+    return isinstance(tools, list) and all(_is_function_tool(tool) for tool in tools)
+
+
+def _is_function_tool(tool: object) -> bool:
+    # by any other key LiteLLM takes a tool for one that the upstream hosts, and bills apart
+    if not isinstance(tool, Mapping) or not tool.keys() <= {"type", "function", "cache_control"}:
         return False
-    return all(isinstance(tool, Mapping) and tool.get("type") == "function" for tool in tools)
+    return tool.get("type") == "function" and _is_function(tool.get("function"))
+
+
+def _are_functions(functions: object) -> bool:
+    return isinstance(functions, list) and all(_is_function(function) for function in functions)
+
+
+def _is_function(function: object) -> bool:
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        return False
+    return function.keys() <= {"name", "description", "parameters", "strict"}
 
 
 def _is_plain_format(value: object) -> bool:
     if not isinstance(value, Mapping) or not value.keys() <= {"type", "json_schema"}:
         return False
+    schema = value.get("json_schema")
+    if not (schema is None or isinstance(schema, Mapping)):
+        return False
+    if schema is not None and not schema.keys() <= {"name", "description", "schema", "strict"}:
+        return False
     return value.get("type") in ("text", "json_object", "json_schema")
 
 
 def _is_tool_choice(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, Mapping) and value.get("type") == "function")
+    if isinstance(value, str):
+        return value in ("auto", "none", "required")
+    return isinstance(value, Mapping) and value.keys() == {"type", "function"} and value["type"] == "function"
+
+
+def _is_function_choice(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, Mapping) and value.keys() == {"name"})
 
 
 def _is_stream_options(value: object) -> bool:
@@ -75,13 +106,27 @@ def _is_plain_message(message: object) -> bool:
     content = message.get("content")
     if not isinstance(content, list):
         return True  # a text or nothing: the request's own checks have seen to that
-    return all(part["type"] != "image_url" or _is_inline_image(part.get("image_url")) for part in content)
+    return all(_is_plain_part(part) for part in content)
+
+
+def _is_plain_part(part: Mapping[str, Any]) -> bool:
+    # keys beyond these are in no quote, and some would pass a file or a video off as an image
+    kind = part["type"]
+    if not part.keys() <= {"type", kind, "cache_control"}:
+        return False
+    return kind != "image_url" or _is_inline_image(part.get("image_url"))
 
 
 def _is_inline_image(image: object) -> bool:
     # anything else would make LiteLLM or the upstream fetch an address that a stranger chose
-    url = image.get("url") if isinstance(image, Mapping) else image
-    return isinstance(url, str) and url.startswith("data:image/")
+    if isinstance(image, Mapping):
+        if not image.keys() <= {"url", "detail"}:
+            return False
+        image = image.get("url")
+    return isinstance(image, str) and _INLINE_IMAGE.fullmatch(image) is not None
+
+
+_INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|jpg|gif|webp);base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 
 _FIELDS: Mapping[Kind, Mapping[str, Check]] = {
@@ -97,16 +142,16 @@ _FIELDS: Mapping[Kind, Mapping[str, Check]] = {
         "top_p": _is_number,
         "presence_penalty": _is_number,
         "frequency_penalty": _is_number,
-        "stop": lambda value: isinstance(value, str | list),
+        "stop": _is_stop,
         "seed": _is_number,
-        "logit_bias": lambda value: isinstance(value, Mapping),
+        "logit_bias": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
         "logprobs": _is_bool,
         "top_logprobs": _is_number,
         "tools": _is_function_tools,
         "tool_choice": _is_tool_choice,
         "parallel_tool_calls": _is_bool,
-        "functions": lambda value: isinstance(value, list),
-        "function_call": lambda value: isinstance(value, str | Mapping),
+        "functions": _are_functions,
+        "function_call": _is_function_choice,
         "response_format": _is_plain_format,
         "reasoning_effort": _is_text,
         "verbosity": _is_text,
@@ -144,6 +189,31 @@ _TAKEN_OUT = frozenset(
         "user",
     }
 )
+
+
+MAX_CONTAINERS = 100_000
+MAX_ITEMS = 1_000_000
+
+
+def parse_body(raw: bytes) -> Any:
+    """Decode a stranger's JSON.
+
+    Raises:
+        InvalidRequest: it is not JSON, or of so many parts that decoding it would take far more memory than
+            it has bytes.
+    """
+    if raw.count(b"{") + raw.count(b"[") > MAX_CONTAINERS or raw.count(b",") > MAX_ITEMS:
+        raise InvalidRequest("the body has too many parts: send it in several calls")
+    try:
+        return wire.from_json(raw)
+    except ValueError:
+        raise InvalidRequest("the body must be a JSON object") from None
+
+
+def has_token_numbers(kind: Kind, body: Mapping[str, Any]) -> bool:
+    """Tell whether the input of embeddings is lists of token numbers instead of texts."""
+    given = body.get("input") if kind == "embeddings" else None
+    return isinstance(given, list) and any(isinstance(item, list) for item in given)
 
 
 def check_fields(kind: Kind, body: Mapping[str, Any]) -> None:

@@ -5,16 +5,21 @@ Either way the change is written with its payment before anybody hears of it.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+import anyio
+from sqlalchemy import Connection, update
 
-from otrta_core import Proof, Settlement, Token, Unit, pick_exact
+from otrta_core import OtrtaError, Proof, Settlement, Token, Unit, pick_exact
 from otrta_litellm import payments
 from otrta_litellm.payments import Payment
-from otrta_wallet import Wallet, WalletError, store
+from otrta_wallet import Wallet, journal, store
 from otrta_wallet.custody import DEBT
-from otrta_wallet.schema import ProofStatus
+from otrta_wallet.schema import ProofStatus, proofs
 
 MAX_CHANGE_BYTES = 4000
+
+
+CHANGE_WITHIN_S = 5.0
+"""How long a swap for change may take before it is owed; the caller's answer waits for it."""
 
 
 async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome: str) -> Payment:
@@ -26,14 +31,15 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
 
     Cancelled, it is settled or not; what is then missing is done by recovery.
     """
+    keysets = wallet.mints.keysets(payment.mint)
 
     def in_one_go(conn: Connection, now: float) -> Payment:
         if payments.settle(conn, now, payment.id, settled, outcome) and settled.change:
-            amount = settled.change // Unit.parse(payment.unit).msat
             at_hand = store.proofs_with(
                 conn, status=ProofStatus.AVAILABLE, mint=payment.mint, unit=payment.unit
             )
-            chosen = pick_exact(at_hand, amount, max_proofs=amount.bit_length())
+            lasting = [proof for proof in at_hand if proof.id in keysets and keysets[proof.id].active]
+            chosen = _exactly(lasting, settled.change, payment.unit)
             if chosen is not None:
                 _hand_over(conn, now, payment, chosen, was=ProofStatus.AVAILABLE)
         return payments.load(conn, payment.id)
@@ -45,25 +51,49 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
 async def make_due_change(wallet: Wallet, payment: Payment) -> Payment:
     """Make change that is owed, by a swap; the payment comes back still owing where that failed.
 
-    Never raises for what the mint does.
+    Never raises for what the mint does, and takes about ``CHANGE_WITHIN_S`` at most.
     """
     holder = DEBT + payment.id
     amount = (payment.change_msat or 0) // Unit.parse(payment.unit).msat
 
-    def hand_over(conn: Connection, now: float) -> Payment:
+    def hand_over(conn: Connection, now: float) -> tuple[Payment, bool]:
         held = store.proofs_with(conn, status=ProofStatus.HELD, holder=holder)
-        if sum(proof.amount for proof in held) == amount:
-            _hand_over(conn, now, payment, held, was=ProofStatus.HELD)
-        return payments.load(conn, payment.id)
+        chosen = _exactly(held, payment.change_msat or 0, payment.unit)
+        if chosen is not None:
+            _hand_over(conn, now, payment, chosen, was=ProofStatus.HELD)
+        under_way = any(op.state == "prepared" for op in journal.by_reference(conn, holder))
+        return payments.load(conn, payment.id), under_way
 
-    current = await wallet.transactions.run(hand_over)
-    if not current.change_due:
+    current, under_way = await wallet.transactions.run(hand_over)
+    if not current.change_due or under_way:
         return current
-    try:
-        await wallet.hold_exact(payment.mint, amount, payment.unit, holder)
-    except WalletError:
+    with anyio.move_on_after(CHANGE_WITHIN_S) as patience:
+        try:
+            await wallet.hold_exact(payment.mint, amount, payment.unit, holder)
+        except OtrtaError:
+            return current
+    if patience.cancelled_caught:
         return current
-    return await wallet.transactions.run(hand_over)
+    return (await wallet.transactions.run(hand_over))[0]
+
+
+def free_what_nobody_is_owed(conn: Connection, now: float) -> None:
+    """Make proofs available again that are held for a debt which has been paid with others."""
+    owed = [DEBT + payment.id for payment in payments.with_change_due(conn)]
+    conn.execute(
+        update(proofs)
+        .where(
+            proofs.c.status == ProofStatus.HELD,
+            proofs.c.holder.like(f"{DEBT}%"),
+            proofs.c.holder.not_in(owed),
+        )
+        .values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now)
+    )
+
+
+def _exactly(at_hand: Sequence[Proof], change_msat: int, unit: str) -> list[Proof] | None:
+    amount = change_msat // Unit.parse(unit).msat
+    return pick_exact(at_hand, amount, max_proofs=amount.bit_length())
 
 
 def _hand_over(

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from otrta_core import (
     CallRequest,
-    InvalidRequest,
     KeysetError,
     ModelPrice,
     OtrtaError,
@@ -20,25 +19,33 @@ from otrta_core import (
     Token,
     TokenError,
     Unit,
+    UnsupportedParameter,
     affordable_output_tokens,
     face_value,
     minimum_msat,
     quote_msat,
-    wire,
 )
 from otrta_core.requests import PAYABLE_PATHS
 from otrta_litellm import payments
 from otrta_litellm.answers import GateError
-from otrta_litellm.body_policy import check_fields, outbound_body
+from otrta_litellm.body_policy import check_fields, has_token_numbers, outbound_body, parse_body
 from otrta_litellm.payments import AlreadyTaken, Offer, Payment
 from otrta_litellm.price_book import PriceBook
-from otrta_litellm.schema import PaymentState
+from otrta_litellm.refusals import (
+    OVER,
+    as_refusal,
+    insufficient,
+    journalled,
+    mint_away,
+    no_mint,
+    pending,
+    spent,
+)
 from otrta_litellm.settings import GatewaySettings
 from otrta_wallet import (
     MintNotKnown,
     MintUnreachable,
     OutcomeUnknown,
-    TokenUneconomic,
     UnitMismatch,
     Wallet,
 )
@@ -79,8 +86,6 @@ class Checkout:
         self._prices = prices
         self._owner = owner
 
-    # --- what is asked for ----------------------------------------------------------------------------
-
     def terms(self, path: str, raw_body: bytes) -> Terms:
         """Read a body and price it.
 
@@ -89,12 +94,9 @@ class Checkout:
             GateError: the model is unknown or has no price.
         """
         kind = PAYABLE_PATHS[path]
-        try:
-            body = wire.from_json(raw_body)
-        except (ValueError, UnicodeError):
-            raise InvalidRequest("the body must be a JSON object") from None
+        body = parse_body(raw_body)
         call = CallRequest.parse(kind, body)
-        price = self._prices.price(call.model)
+        price = self._prices.price(call.model, kind)
         if price is None:
             raise GateError(
                 "this model is not sold here: GET /v1/cashu/info lists the ones that are",
@@ -103,6 +105,8 @@ class Checkout:
                 param="model",
             )
         check_fields(kind, body)
+        if has_token_numbers(kind, body) and not self._prices.takes_token_numbers(call.model):
+            raise UnsupportedParameter("this model takes texts, not token numbers", param="input")
         default = self._settings.default_output_tokens
         return Terms(
             path,
@@ -131,13 +135,15 @@ class Checkout:
         unit = self._settings.unit
         mints = self.offered_mints(unit)
         if not mints:
-            raise GateError(
-                "no mint of this gateway can be reached right now: try again later; nothing was paid",
-                code="mint_unreachable",
-                status=503,
-            )
+            raise no_mint()
         amount = face_value(unit.at_least(terms.quote_msat), max(mints.values()))
         return PaymentRequest(amount=amount, unit=unit, mints=tuple(mints))
+
+    def _request_if_known(self, terms: Terms) -> PaymentRequest | None:
+        try:
+            return self.payment_request(terms)
+        except GateError:
+            return None
 
     def payment_required(self, terms: Terms) -> GateError:
         """Return the 402 for a call without a token."""
@@ -148,8 +154,6 @@ class Checkout:
             required_msat=terms.quote_msat,
             request=self.payment_request(terms),
         )
-
-    # --- what is offered ------------------------------------------------------------------------------
 
     def read_token(self, values: Sequence[str]) -> Token:
         """Read the one X-Cashu header.
@@ -187,7 +191,7 @@ class Checkout:
         except KeysetError as error:
             raise TokenError(error.message) from None
         except (MintUnreachable, OutcomeUnknown):
-            raise _mint_away() from None
+            raise mint_away() from None
         fees = mints.fee_ppk(incoming.token.mint)
         if any(fees[proof.id] > self._settings.max_fee_ppk for proof in incoming.token.proofs):
             raise MintNotKnown("this mint's input fee is higher than this gateway accepts")
@@ -215,19 +219,17 @@ class Checkout:
         if not found:
             return None
         if not whole:
-            if all(payment.state in _OVER for payment in found):
-                raise _spent()
-            raise _pending()
+            if all(payment.state in OVER for payment in found):
+                raise spent()
+            raise pending()
         payment = found[0]
         if payment.memo_hash is not None and payment.memo_hash != payments.memo_hash(token):
-            raise _spent()
+            raise spent() if payment.state in OVER else pending()
         return payment
 
     def refuse_taken(self, payment: Payment) -> GateError:
         """Return the refusal for a token that was taken here before, with its change where there is some."""
-        return _spent(payment.change_token) if payment.state in _OVER else _pending()
-
-    # --- the deal -------------------------------------------------------------------------------------
+        return spent(payment.change_token) if payment.state in OVER else pending()
 
     def check_amount(self, terms: Terms, incoming: Incoming) -> None:
         """Check that the token is worth enough.
@@ -241,13 +243,8 @@ class Checkout:
         fee_ppk = max(self.offered_mints(unit).values(), default=0)
         if incoming.token.amount >= face_value(unit.at_least(terms.quote_msat), fee_ppk):
             return
-        raise GateError(
-            f"the token is worth {unit.to_msat(incoming.net)} msat after fees: "
-            f"this call takes at least {terms.minimum_msat}",
-            code="insufficient_payment",
-            status=400,
-            required_msat=terms.quote_msat,
-            request=self.payment_request(terms),
+        raise insufficient(
+            unit.to_msat(incoming.net), terms.minimum_msat, terms.quote_msat, self._request_if_known(terms)
         )
 
     def outbound_body(self, terms: Terms, payment: Payment) -> dict[str, Any]:
@@ -285,7 +282,7 @@ class Checkout:
             payment = await run(payments.receive, offer, self._owner)
         except AlreadyTaken:
             taken = await self.taken_before(incoming.token)
-            raise (_pending() if taken is None else self.refuse_taken(taken)) from None
+            raise (pending() if taken is None else self.refuse_taken(taken)) from None
         self._running.add(payment.id)  # before it can be redeemed: recovery leaves running calls alone
         try:
             return await self._redeem(payment, incoming)
@@ -304,51 +301,14 @@ class Checkout:
             )
         except OtrtaError as error:
             await run(payments.reject, payment.id)
-            raise _as_refusal(error) from None
+            raise as_refusal(error) from None
         try:
             await self._wallet.carry_out(operation)
         except MintUnreachable:
-            raise _mint_away() from None
+            raise mint_away() from None
         except OutcomeUnknown:
-            raise GateError(
-                "the mint has not answered yet: your token is journalled, and what is left of it can be "
-                "fetched from /v1/cashu/change once it has",
-                code="mint_unreachable",
-                status=503,
-            ) from None
+            raise journalled() from None
+        except OtrtaError as error:
+            taken = await self.taken_before(incoming.token)
+            raise (error if taken is None else self.refuse_taken(taken)) from None
         return await run(lambda conn, _now: payments.load(conn, payment.id))
-
-
-_OVER = frozenset({PaymentState.SETTLED, PaymentState.CLAIMED})
-
-
-def wants_request(error: OtrtaError) -> bool:
-    """Tell whether a refusal is one that also says what would be accepted."""
-    return isinstance(error, MintNotKnown | UnitMismatch | TokenUneconomic)
-
-
-def _as_refusal(error: OtrtaError) -> OtrtaError:
-    return _mint_away() if isinstance(error, MintUnreachable | OutcomeUnknown) else error
-
-
-def _mint_away() -> GateError:
-    return GateError(
-        "the token's mint cannot be reached right now: the token is untouched; try again later",
-        code="mint_unreachable",
-        status=503,
-    )
-
-
-def _spent(change: str | None = None) -> GateError:
-    message = "the token has been spent already"
-    if change is not None:
-        message += ": what was left of it is in the X-Cashu header"
-    return GateError(message, code="token_already_spent", status=400, change=change)
-
-
-def _pending() -> GateError:
-    return GateError(
-        "the token is paying for another call right now: ask /v1/cashu/change for what is left of it",
-        code="token_pending",
-        status=409,
-    )

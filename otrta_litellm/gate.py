@@ -5,22 +5,24 @@ one of the payable paths; a few paths are free; everything else is refused here.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from enum import Enum, auto
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import structlog
 
 from otrta_core import InvalidRequest, OtrtaError
-from otrta_core.requests import PAYABLE_PATHS
 from otrta_litellm.admission import ADMISSION, Admission
 from otrta_litellm.answers import Answer, GateError, Header, exposed, refusal
-from otrta_litellm.checkout import Checkout, Terms, wants_request
+from otrta_litellm.checkout import Checkout, Terms
+from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.payments import Payment
-from otrta_litellm.relay import Relay
-from otrta_litellm.routes import CASHU_PATHS, answer_route
+from otrta_litellm.refusals import wants_request
+from otrta_litellm.relay import HeldBytes, Relay
+from otrta_litellm.routes import answer_route
+from otrta_litellm.way import Way, has_key, has_token, tokens_of, way_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,47 +32,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
 
-FREE_PATHS = frozenset(
-    {"/v1/models", "/models", "/health/liveliness", "/health/liveness", "/health/readiness"}
-)
-KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 PASSED_HEADERS = frozenset({b"host", b"accept", b"origin"})
 """LiteLLM reads many others as orders, to itself or to the upstream."""
 
 _OURS = frozenset({b"x-cashu", b"x-cashu-change"})
-
-
-class Way(Enum):
-    """What is done with a request."""
-
-    THROUGH = auto()  # LiteLLM's own auth decides
-    FREE = auto()
-    ROUTE = auto()  # one of the gateway's own
-    BUY = auto()
-    ASK = auto()  # payable, without a token: 402
-    NOT_PAYABLE = auto()
-    NO_KEY = auto()
-
-
-def way_of(method: str, path: str, headers: Iterable[Header]) -> Way:
-    """Decide what is done with a request, by its method, path and headers alone."""
-    named = list(headers)
-    has_token = any(name == b"x-cashu" and value.strip() for name, value in named)
-    has_key = any(name in KEY_HEADERS and value.strip() for name, value in named)
-    if path in CASHU_PATHS:
-        return Way.ROUTE
-    if method == "OPTIONS":
-        return Way.THROUGH  # a browser's preflight has no credentials; LiteLLM's CORS layer answers it
-    payable = method == "POST" and path in PAYABLE_PATHS
-    if has_token:
-        if payable:
-            return Way.BUY
-        return Way.FREE if method in ("GET", "HEAD") and path in FREE_PATHS else Way.NOT_PAYABLE
-    if has_key:
-        return Way.THROUGH
-    if payable:
-        return Way.ASK
-    return Way.FREE if method in ("GET", "HEAD") and path in FREE_PATHS else Way.NO_KEY
 
 
 class Gate:
@@ -82,6 +47,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
+        # uvicorn starts a pipelined request in a copy of the context of the one before it
+        ADMISSION.set(None)
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http":
@@ -91,43 +58,20 @@ class Gate:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = list(scope["headers"])
-        has_token = any(name == b"x-cashu" and value.strip() for name, value in headers)
-        has_key = any(name in KEY_HEADERS and value.strip() for name, value in headers)
-        if has_key and not has_token:
+        if has_key(headers) and not has_token(headers):
             await self._app(_cleaned(scope), receive, send)
             return
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": "a key is needed here"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = list(scope["headers"])
-        origin = next((value for name, value in headers if name == b"origin"), None)
-        way = way_of(scope["method"], scope["path"], headers)
-        try:
-            match way:
-                case Way.THROUGH:
-                    await self._app(_cleaned(scope), receive, send)
-                case Way.FREE:
-                    await self._free(scope, receive, send)
-                case Way.ROUTE:
-                    body = await read_body(receive, 64 << 10) if scope["method"] == "POST" else b""
-                    await answer(send, await answer_route(self._gateway, scope, body), origin)
-                case Way.BUY | Way.ASK:
-                    await self._sell(scope, receive, send, way)
-                case Way.NOT_PAYABLE:
-                    raise GateError(
-                        "this path cannot be bought: the token is untouched",
-                        code="path_not_payable",
-                        status=404,
-                    )
-                case Way.NO_KEY:
-                    raise GateError(
-                        "a LiteLLM key is needed for this path: it cannot be bought",
-                        code="invalid_api_key",
-                        status=401,
-                    )
-        except OtrtaError as error:
-            await answer(send, refusal(error), origin)
+        way = way_of(scope["method"], scope["path"], scope["headers"])
+        if way is Way.THROUGH:
+            await self._app(_cleaned(scope), receive, send)
+        elif way is Way.FREE:
+            await self._free(scope, receive, send)
+        else:
+            await self._own(scope, receive, send, way)
 
     async def _free(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = ADMISSION.set(Admission("free", scope["path"]))
@@ -136,13 +80,55 @@ class Gate:
         finally:
             ADMISSION.reset(token)
 
+    async def _own(self, scope: Scope, receive: Receive, send: Send, way: Way) -> None:
+        """Answer what is the gate's to answer; no error of ours reaches what stands outside."""
+        begun = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            reply = await self._answer(scope, receive, noting_send, way)
+        except OtrtaError as error:
+            reply = refusal(error)
+        except Exception as error:
+            # its text and its traceback may hold what must not be logged
+            _log.error("gate_failed", error=type(error).__name__)
+            reply = UNSETTLED
+        if reply is not None and not begun:
+            origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+            with suppress(OSError):
+                await answer(send, reply, origin)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, way: Way) -> Answer | None:
+        """Return the gate's own answer, or None where a paid call was answered."""
+        match way:
+            case Way.BUY | Way.ASK:
+                await self._sell(scope, receive, send, way)
+                return None
+            case Way.ROUTE:
+                return await answer_route(self._gateway, scope)
+            case Way.NOT_PAYABLE:
+                raise GateError(
+                    "this path cannot be bought: the token is untouched",
+                    code="path_not_payable",
+                    status=404,
+                )
+            case _:
+                raise GateError(
+                    "a LiteLLM key is needed for this path: it cannot be bought",
+                    code="invalid_api_key",
+                    status=401,
+                )
+
     async def _sell(self, scope: Scope, receive: Receive, send: Send, way: Way) -> None:
         """Answer a call that has to be paid; refusals are raised, and the token is then untouched."""
         gateway = self._gateway
         checkout = await gateway.checkout()
-        values = [v.decode("latin-1") for n, v in scope["headers"] if n == b"x-cashu" and v.strip()]
-        offered = checkout.read_token(values) if way is Way.BUY else None
-        body = await read_body(receive, gateway.settings.max_body_bytes)
+        offered = checkout.read_token(tokens_of(scope["headers"])) if way is Way.BUY else None
+        body = await read_body(receive, gateway.settings.max_body_bytes, gateway.held)
         if offered is None:
             raise checkout.payment_required(checkout.terms(scope["path"], body))
         try:
@@ -155,11 +141,7 @@ class Gate:
         terms = checkout.terms(scope["path"], body)
         checkout.check_amount(terms, incoming)
         if gateway.held.full:
-            raise GateError(
-                "the gateway is holding as many answers as it can: the token is untouched; try again later",
-                code="overloaded",
-                status=503,
-            )
+            raise _overloaded()
         payment = await checkout.take(terms, incoming)
         try:
             await self._serve(scope, receive, send, checkout, terms, payment)
@@ -190,88 +172,67 @@ class Gate:
             note_live=lambda tokens: gateway.note_live(payment.id, tokens),
         )
         admission = Admission("paid", scope["path"], terms.call.model, payment.id)
-        outbound = json.dumps(checkout.outbound_body(terms, payment)).encode()
         token = ADMISSION.set(admission)
-        broken: BaseException | None = None
         try:
+            outbound = json.dumps(checkout.outbound_body(terms, payment)).encode()
             replay = _replay(outbound, receive if live else None)
             await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
-        except BaseException as error:
-            broken = error
-            if relay.answered and not isinstance(error, Exception):
-                raise
+        except Exception as error:
+            # its text may hold the answer; the payment is settled and answered below all the same
+            _log.warning("call_failed", payment=payment.id, error=type(error).__name__)
         finally:
             ADMISSION.reset(token)
             with anyio.CancelScope(shield=True):
-                await self._close(relay, payment, admission, broken)
+                await self._close(relay, payment, admission)
 
-    async def _close(
-        self, relay: Relay, payment: Payment, admission: Admission, broken: BaseException | None
-    ) -> None:
+    async def _close(self, relay: Relay, payment: Payment, admission: Admission) -> None:
+        """Settle and end the answer. A caller who is gone finds the change at the change route."""
         gateway = self._gateway
         try:
-            if broken is not None:
-                _log.warning("call_failed", payment=payment.id, error=type(broken).__name__)
             ending = relay.ending()
             settled = await gateway.till.settlement(payment, ending, admission)
             outcome = "served" if ending.status < 400 else f"failed_{ending.status}"
             payment = await gateway.settle(payment, settled, outcome)
-            if ending.status >= 400 and admission.failure not in (None, *_UPSTREAM_FAILURES):
-                relay.replace_body(_FAILED)
-            if relay.answered:
+        except Exception as error:
+            # recovery settles it, as soon as it is not running any more
+            _log.error("settlement_failed", payment=payment.id, error=type(error).__name__)
+            with suppress(OSError):
+                await relay.give_up(UNSETTLED.status, UNSETTLED.body)
+        else:
+            if not relay.whole:
+                relay.replace(500, CALL_FAILED)
+            elif ending.status >= 400 and not settled.charged and hides(admission, ending.status):
+                relay.replace(ending.status, CALL_FAILED)
+            with suppress(OSError):
                 await relay.finish(payment, settled)
-            else:
-                await relay.fail(500, _FAILED, settled, payment)
         finally:
             relay.drop()
 
 
-_FAILED = refusal(
-    GateError("the call failed: what was paid is in the X-Cashu header", code="call_failed", status=500)
-).body
-
-_UPSTREAM_FAILURES = frozenset(
-    {
-        "APIConnectionError",
-        "APIError",
-        "APIResponseValidationError",
-        "AuthenticationError",
-        "BadGatewayError",
-        "BadRequestError",
-        "ContentPolicyViolationError",
-        "ContextWindowExceededError",
-        "InternalServerError",
-        "MidStreamFallbackError",
-        "NotFoundError",
-        "OpenAIError",
-        "PermissionDeniedError",
-        "RateLimitError",
-        "ServiceUnavailableError",
-        "Timeout",
-        "UnprocessableEntityError",
-        "UnsupportedParamsError",
-    }
-)
-"""Failures whose text is the upstream's refusal. That of others may hold an answer nobody paid for."""
-
-
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read a request's body.
+async def read_body(receive: Receive, limit: int, held: HeldBytes) -> bytes:
+    """Read a request's body; what is being read counts as held.
 
     Raises:
-        GateError: it is larger than ``limit``.
+        GateError: it is larger than ``limit``, or too much is held.
         InvalidRequest: the caller hung up before its end.
     """
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("the request ended before its body did")
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise GateError(f"the body is larger than {limit} bytes", code="body_too_large", status=413)
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequest("the request ended before its body did")
+            part = message.get("body", b"")
+            body += part
+            held.total += len(part)
+            if len(body) > limit:
+                raise GateError(f"the body is larger than {limit} bytes", code="body_too_large", status=413)
+            if held.full:
+                raise _overloaded()
+            if not message.get("more_body", False):
+                return bytes(body)
+    finally:
+        held.total -= len(body)
 
 
 async def answer(send: Send, reply: Answer, origin: bytes | None) -> None:
@@ -279,6 +240,14 @@ async def answer(send: Send, reply: Answer, origin: bytes | None) -> None:
     headers = exposed(reply.headers, origin=origin)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def _overloaded() -> GateError:
+    return GateError(
+        "the gateway is holding as much as it can: the token is untouched; try again later",
+        code="overloaded",
+        status=503,
+    )
 
 
 def _with_request(error: OtrtaError, checkout: Checkout, path: str, body: bytes) -> OtrtaError:
@@ -304,11 +273,12 @@ def _asked_for_usage(terms: Terms) -> bool:
 
 
 def _cleaned(scope: Scope, *, anonymous: bool = False) -> Scope:
-    """Return the scope without anything of ours; an anonymous one without what names its caller."""
+    """Return the scope without anything of ours; an anonymous one without what names or orders anything."""
     headers: Sequence[Header] = [header for header in scope["headers"] if header[0] not in _OURS]
-    if anonymous:
-        headers = [header for header in headers if header[0] in PASSED_HEADERS]
-    return {**scope, "headers": list(headers)}
+    if not anonymous:
+        return {**scope, "headers": list(headers)}
+    headers = [header for header in headers if header[0] in PASSED_HEADERS]
+    return {**scope, "headers": headers, "query_string": b""}
 
 
 def _paid_scope(scope: Scope, admission: Admission, body: bytes) -> Scope:

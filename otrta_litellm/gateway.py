@@ -3,6 +3,8 @@
 import os
 import time
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import anyio
 import structlog
@@ -26,6 +28,12 @@ VERSION_TABLE = "gateway_version"
 RECOVER_EVERY_S = 5.0
 CLAIMS_EVERY_S = 60.0
 STARTUP_S = 15.0
+FIRST_LOOK_S = 8.0
+"""How long the mints may take at the start before calls are served."""
+
+CHECK_WITHIN_S = 3.0
+"""How long whoever asks for change waits for the mint's word on whether it is spent."""
+
 GIVEN_UP_S = 60.0
 """A payment that was received and never got further is rejected after this long."""
 
@@ -58,13 +66,16 @@ class Gateway:
         async with Wallet.open(url, participants=[participant], migrations=migrations) as wallet:
             self._wallet = wallet
             self._checkout = Checkout(self.settings, wallet, self.prices, self._owner, self.running)
-            for mint in self.settings.mints:
-                await self._reach(mint)
-            await self._recover()
+            # a silent mint must not keep those from being served who pay with another's tokens
+            with anyio.move_on_after(FIRST_LOOK_S):
+                await self._reach_mints()
+                await self._recover_swaps()
+                await self._end_calls()
             self._ready.set()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._recover_for_ever)
-                tasks.start_soon(self._watch_claims_for_ever)
+                for work in (self._reach_mints, self._recover_swaps, self._end_calls):
+                    tasks.start_soon(self._every, RECOVER_EVERY_S, work)
+                tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
 
     async def wallet(self) -> Wallet:
         """Return the wallet, once it is open and recovered.
@@ -106,9 +117,10 @@ class Gateway:
             return payment
         wallet = await self.wallet()
         ys = [proof.Y for proof in Token.parse(payment.change_token).proofs]
-        try:
+        states: Mapping[str, str] = {}
+        with anyio.move_on_after(CHECK_WITHIN_S), suppress(OtrtaError):
             states = await wallet.mints.client(payment.mint).check_state(ys)
-        except OtrtaError:
+        if not states:
             return payment
         spent = set(states.values()) == {"SPENT"}
 
@@ -122,29 +134,39 @@ class Gateway:
 
         return await wallet.transactions.run(note)
 
-    async def _reach(self, mint: str) -> None:
-        assert self._wallet is not None  # noqa: S101 (only called by run)
-        try:
-            await self._wallet.mints.add(mint, offline_ok=True)
-        except OtrtaError as error:
-            _log.warning("mint_unreachable", mint=mint, reason=error.message)
-
-    async def _recover_for_ever(self) -> None:
-        while True:
-            await anyio.sleep(RECOVER_EVERY_S)
-            for mint in self.settings.mints:
-                if not (self._wallet and self._wallet.mints.units(mint)):
-                    await self._reach(mint)
-            try:
-                await self._recover()
-            except Exception as error:
-                _log.error("recovery_failed", error=type(error).__name__)
-
-    async def _recover(self) -> None:
-        """End what died: swaps by the mint's state, calls by what they delivered, debts by making them."""
+    async def _reach_mints(self) -> None:
+        """Ask the mints that have not been reached yet for their keysets, side by side."""
         wallet = self._wallet
         assert wallet is not None  # noqa: S101 (only called by run)
-        await wallet.recover()
+        async with anyio.create_task_group() as tasks:
+            for mint in self.settings.mints:
+                if mint not in wallet.mints.urls or not wallet.mints.units(mint):
+                    tasks.start_soon(self._reach, wallet, mint)
+
+    async def _reach(self, wallet: Wallet, mint: str) -> None:
+        try:
+            await wallet.mints.add(mint, offline_ok=True)
+        except OtrtaError as error:
+            _log.warning("mint_unusable", mint=mint, reason=error.message)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something again and again, each by itself, so that a silent mint holds up nothing else."""
+        while True:
+            await anyio.sleep(seconds)
+            try:
+                await work()
+            except Exception as error:
+                _log.error("upkeep_failed", work=work.__name__, error=type(error).__name__)
+
+    async def _recover_swaps(self) -> None:
+        """End swaps that died by the mint's state."""
+        assert self._wallet is not None  # noqa: S101 (only called by run)
+        await self._wallet.recover()
+
+    async def _end_calls(self) -> None:
+        """Settle calls that died by what they delivered, and pay debts."""
+        wallet = self._wallet
+        assert wallet is not None  # noqa: S101 (only called by run)
         run = wallet.transactions.run
         now = wallet.transactions.now()
         for payment in await run(lambda conn, _now: payments.in_state(conn, PaymentState.RECEIVED)):
@@ -157,12 +179,9 @@ class Gateway:
         for payment in await run(lambda conn, _now: payments.with_change_due(conn)):
             if payment.id not in self.running:
                 await change.make_due_change(wallet, payment)
+        await run(change.free_what_nobody_is_owed)
 
-    async def _watch_claims_for_ever(self) -> None:
-        while True:
-            await anyio.sleep(CLAIMS_EVERY_S)
-            wallet = await self.wallet()
-            for payment in await wallet.transactions.run(
-                lambda conn, _now: payments.with_change_out(conn, 50)
-            ):
-                await self.see_claims(payment)
+    async def _watch_claims(self) -> None:
+        wallet = await self.wallet()
+        for payment in await wallet.transactions.run(lambda conn, _now: payments.with_change_out(conn, 50)):
+            await self.see_claims(payment)

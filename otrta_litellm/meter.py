@@ -9,6 +9,9 @@ from otrta_core.usage import output_text, usage_from_body
 KEPT_TEXT = 256 << 10
 """How much of the delivered text is kept to be counted; what is beyond counts in proportion."""
 
+BYTES_PER_TOKEN = 4
+"""What is assumed where text cannot be counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -41,12 +44,11 @@ class StreamMeter:
 
     Attributes:
         tail: the held end of the stream.
-        events: how many events delivered text.
     """
 
     def __init__(self, *, show_usage: bool) -> None:
         self.tail = b""
-        self.events = 0
+        self._events = 0
         self._show_usage = show_usage
         self._reader = EventReader()
         self._event: list[bytes] = []
@@ -63,6 +65,11 @@ class StreamMeter:
         """Return what goes on when the stream has ended."""
         rest = self._reader.finish()
         return (self._line(rest) if rest else b"") + self._end_event()
+
+    @property
+    def tokens(self) -> int:
+        """Roughly how many tokens of text have been delivered, for where nobody can count them later."""
+        return max(self._events, self._bytes // BYTES_PER_TOKEN)
 
     def reading(self) -> Reading:
         """Say what has been seen so far."""
@@ -94,7 +101,7 @@ class StreamMeter:
         self._usage = usage_from_body(chunk) or self._usage
         text = output_text(chunk)
         if text:
-            self.events += 1
+            self._events += 1
             self._bytes += len(text.encode("utf-8", "surrogatepass"))
             if self._kept < KEPT_TEXT:
                 self._parts.append(text)

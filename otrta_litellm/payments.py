@@ -3,13 +3,14 @@
 ::
 
     received ──▶ redeeming ──▶ redeemed ──▶ settled ──▶ claimed
-       │            │
-       └────────────┴──▶ rejected
+       │            │             ▲
+       └────────────┴──▶ rejected ─┘
 
 A payment is ``received`` when its proofs are claimed here, each Y by this payment alone; ``redeeming`` from
 the moment its swap is journalled; ``redeemed`` in the transaction that stores the swap's outputs;
 ``settled`` once, with cost and change; ``claimed`` when its change has been seen spent. It is ``rejected``
-only while nothing of it can have become ours, and frees its Ys in the same transaction.
+only while nothing of it can have become ours, and frees its Ys in the same transaction; should its swap
+land all the same it is ``redeemed``, and has its Ys back.
 """
 
 import hashlib
@@ -222,11 +223,10 @@ class PaymentParticipant:
             if _move(conn, now, payment_id, PaymentState.REDEEMING, PaymentState.REDEEMED):
                 return
             if _move(conn, now, payment_id, PaymentState.REJECTED, PaymentState.REDEEMED):
+                # whoever tried the same proofs meanwhile cannot have got them
                 ys = journal.parts(conn, operation.id)[0]
-                taken = {y for claimed in claims_on(conn, ys).values() for y in claimed}
-                claims = [{"y": y, "payment_id": payment_id} for y in ys if y not in taken]
-                if claims:
-                    conn.execute(insert(payment_proofs), claims)
+                conn.execute(delete(payment_proofs).where(payment_proofs.c.y.in_(ys)))
+                conn.execute(insert(payment_proofs), [{"y": y, "payment_id": payment_id} for y in ys])
 
     def operation_failed(self, conn: Connection, operation: Operation, verdict: Verdict) -> None:
         """The token did not become ours: the payment is rejected and its proofs are free."""

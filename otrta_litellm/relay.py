@@ -79,6 +79,8 @@ class Relay:
         self._body = bytearray()
         self._noted_at = time.monotonic()
         self._spilled = 0
+        self._complete = False
+        self._at_line_start = True
 
     async def receive(self, message: Message) -> None:
         """Take one ASGI message of LiteLLM's answer."""
@@ -91,14 +93,20 @@ class Relay:
         if message["type"] != "http.response.body":
             return
         data = message.get("body", b"")
+        self._complete = self._start is not None and not message.get("more_body", False)
         if self._stream:
             await self._stream_body(self._meter.feed(data))
         else:
             await self._plain_body(data)
 
+    @property
+    def whole(self) -> bool:
+        """Whether what is held is an answer: a stream ends where it ends, another must be complete."""
+        return self._complete or self._stream or self._mode is not _Mode.HELD
+
     def ending(self) -> Ending:
         """Say how the answer ended; call it once, when LiteLLM has returned."""
-        status = 500 if self._start is None else self._start["status"]
+        status = self._start["status"] if self._start is not None and self.whole else 500
         if self._stream:
             self._hold(self._meter.finish())
             return Ending(status, True, self._meter.reading())
@@ -120,36 +128,32 @@ class Relay:
                 comments = f": otrta paid={paid} cost={settled.charged} fee={fee} change={settled.change}\n"
                 if payment.change_token is not None:
                     comments += f": x-cashu {payment.change_token}\n"
-                await self._pass(
-                    bytes(self._take()) + comments.encode() + b"\n" + self._meter.tail, last=True
-                )
+                # what is held now is an event that was cut off, and must not swallow these
+                rest = bytes(self._take()) + self._meter.tail
+                before = b"" if self._at_line_start else b"\n\n"
+                await self._pass(before + comments.encode() + b"\n" + rest, last=True)
             case _Mode.SPILLED:
                 await self._pass(b"", last=True)
             case _Mode.HELD:
                 headers = payment_headers(paid, fee, settled.charged, settled.change, payment.change_token)
-                status, body = self._whole()
-                await self._begin(status, [*headers, (b"content-length", str(len(body)).encode())])
-                await self._pass(body, last=True)
+                await self._send_held(headers)
 
-    async def fail(self, status: int, body: bytes, settled: Settlement, payment: Payment) -> None:
-        """Answer with an error of the gate's own, where LiteLLM gave no answer and nothing was sent yet."""
-        self._start = {"status": status, "headers": [(b"content-type", b"application/json")]}
-        self._stream = False
-        self._take()
-        self._hold(body)
-        await self.finish(payment, settled)
+    async def give_up(self, status: int, body: bytes) -> None:
+        """End the answer of a payment that could not be settled now; its change is to be fetched."""
+        if self._mode is _Mode.HELD:
+            self.replace(status, body)
+            paid, fee = self._payment.paid_msat, self._payment.fee_msat
+            await self._send_held(payment_headers(paid, fee, claim=True))
+        else:
+            await self._pass(b"", last=True)
 
-    def replace_body(self, body: bytes) -> None:
-        """Put an error of the gate's own in place of one whose text must not go out."""
-        if self._mode is _Mode.HELD and not self._stream:
+    def replace(self, status: int, body: bytes) -> None:
+        """Put an error of the gate's own in place of an answer that was not sent and must not go out."""
+        if self._mode is _Mode.HELD:
+            self._start = {"status": status, "headers": [(b"content-type", b"application/json")]}
+            self._stream, self._complete = False, True
             self._take()
             self._hold(body)
-            self._start = {**(self._start or {}), "headers": [(b"content-type", b"application/json")]}
-
-    @property
-    def answered(self) -> bool:
-        """Whether LiteLLM has begun an answer."""
-        return self._start is not None
 
     def drop(self) -> None:
         """Let go of what is held; for the end of the call, however it came."""
@@ -166,7 +170,7 @@ class Relay:
             await self._pass(bytes(self._take()))
             if time.monotonic() - self._noted_at > NOTE_EVERY_S:
                 self._noted_at = time.monotonic()
-                await self._note_live(self._meter.events)
+                await self._note_live(self._meter.tokens)
 
     async def _plain_body(self, data: bytes) -> None:
         if self._mode is _Mode.HELD and len(self._body) + len(data) <= self._limit:
@@ -190,6 +194,11 @@ class Relay:
             return _error_status(reading.error), json.dumps({"error": reading.error}).encode()
         return start["status"], body + (self._meter.tail if self._stream else b"")
 
+    async def _send_held(self, headers: Sequence[Header]) -> None:
+        status, body = self._whole()
+        await self._begin(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self._pass(body, last=True)
+
     async def _begin(self, status: int, extra: Sequence[Header]) -> None:
         kept = [
             (name.lower(), value)
@@ -201,6 +210,7 @@ class Relay:
 
     async def _pass(self, data: bytes, *, last: bool = False) -> None:
         if data or last:
+            self._at_line_start = data.endswith((b"\n", b"\r")) if data else self._at_line_start
             await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     def _hold(self, data: bytes) -> None:

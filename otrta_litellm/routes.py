@@ -3,22 +3,19 @@
 import time
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from otrta_litellm.answers import Answer, GateError, json_answer
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.payments import Payment
 from otrta_litellm.schema import PaymentState
+from otrta_litellm.way import CHANGE, INFO, REFUND, tokens_of
 
-INFO: Final = "/v1/cashu/info"
-CHANGE: Final = "/v1/cashu/change"
-REFUND: Final = "/v1/wallet/refund"
-CASHU_PATHS: Final = frozenset({INFO, CHANGE, REFUND})
 PRICES_HOLD_S = 300
 
 
-async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any], _body: bytes) -> Answer:
-    """Answer a request to one of ``CASHU_PATHS``.
+async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Answer:
+    """Answer a request to one of the gateway's own paths.
 
     Raises:
         OtrtaError: the refusal.
@@ -27,8 +24,7 @@ async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any], _body:
     if path == INFO and method in ("GET", "HEAD"):
         return json_answer(200, await info(gateway))
     if path in (CHANGE, REFUND) and method == "POST":
-        values = [v.decode("latin-1") for n, v in scope["headers"] if n == b"x-cashu" and v.strip()]
-        return await change_of(gateway, values)
+        return await change_of(gateway, tokens_of(scope["headers"]))
     raise GateError("this path takes another method", code="method_not_allowed", status=405)
 
 

@@ -8,12 +8,18 @@ from anyio import to_thread
 
 from otrta_core import Settlement, Unit, Usage, cost_msat, round_charge_msat, settle
 from otrta_litellm.admission import Admission, UsageSeen
-from otrta_litellm.meter import Reading
+from otrta_litellm.meter import BYTES_PER_TOKEN, Reading
 from otrta_litellm.payments import Payment
 from otrta_litellm.settings import GatewaySettings
 
 LOG_WAIT_S = 2.0
 """How long LiteLLM's own count is waited for where the answer states no usage."""
+
+FAILURE_WAIT_S = 0.25
+"""How long an error of which nothing was logged yet may still turn out to be an answer that LiteLLM lost."""
+
+TOKENIZER = "gpt-3.5-turbo"
+"""Always at hand. By the model's own name LiteLLM would download a tokenizer for some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,9 @@ class Till:
     async def settlement(self, payment: Payment, ending: Ending, admission: Admission) -> Settlement:
         """Divide a payment by what its call used.
 
-        A failed call, and one that delivered nothing, costs nothing. Unknown usage is charged by LiteLLM's
-        count, else by counting the delivered text; never by what was paid.
+        A failed call, and one that delivered nothing, costs nothing; one that LiteLLM lost after the upstream
+        had answered costs what LiteLLM counted. Unknown usage is charged by LiteLLM's count, else by
+        counting the delivered text; never by what was paid.
         """
         usage = await self._usage(payment, ending, admission)
         return self._divide(payment, 0 if usage is None else cost_msat(payment.price, usage))
@@ -57,6 +64,8 @@ class Till:
     async def _usage(self, payment: Payment, ending: Ending, admission: Admission) -> Usage | None:
         stated = ending.reading.usage
         if ending.status >= 400:
+            if admission.outcome is None:
+                await admission.wait_for_usage(FAILURE_WAIT_S)
             return _seen(admission.usage_seen) if admission.outcome == "success" else None
         if ending.stream and ending.reading.error is not None and not ending.reading.delivered:
             return None
@@ -82,9 +91,6 @@ class Till:
         return settle(payment.paid_msat, payment.fee_msat, charge)
 
 
-BYTES_PER_TOKEN = 4
-
-
 def _seen(usage: UsageSeen | None) -> Usage | None:
     if usage is None:
         return None
@@ -98,9 +104,17 @@ def _seen(usage: UsageSeen | None) -> Usage | None:
 
 
 def _count(payment: Payment, reading: Reading) -> Usage:
+    prompt = max(1, payment.prompt_tokens_bound // BYTES_PER_TOKEN)
+    return Usage(prompt_tokens=prompt, completion_tokens=_tokens(reading))
+
+
+def _tokens(reading: Reading) -> int:
     """Count the delivered text; of a very long one its beginning, and the rest in proportion."""
     kept_bytes = len(reading.text.encode("utf-8", "surrogatepass"))
-    counted = litellm.token_counter(model=payment.model, text=reading.text) if reading.text else 0
-    tokens = counted * reading.text_bytes // kept_bytes if kept_bytes else 0
-    prompt = max(1, payment.prompt_tokens_bound // BYTES_PER_TOKEN)
-    return Usage(prompt_tokens=prompt, completion_tokens=tokens)
+    if not kept_bytes:
+        return reading.text_bytes // BYTES_PER_TOKEN
+    try:
+        counted = int(litellm.token_counter(model=TOKENIZER, text=reading.text))
+    except Exception:  # whatever a tokenizer makes of a stranger's text, the call has to be settled
+        counted = kept_bytes // BYTES_PER_TOKEN
+    return counted * reading.text_bytes // kept_bytes

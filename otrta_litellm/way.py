@@ -2,11 +2,15 @@
 
 from collections.abc import Collection, Iterable
 from enum import Enum, auto
+from typing import Final
 
 from otrta_core.requests import PAYABLE_PATHS
 from otrta_litellm.answers import Header
-from otrta_litellm.routes import CASHU_PATHS
 
+INFO: Final = "/v1/cashu/info"
+CHANGE: Final = "/v1/cashu/change"
+REFUND: Final = "/v1/wallet/refund"
+CASHU_PATHS: Final = frozenset({INFO, CHANGE, REFUND})
 FREE_PATHS = frozenset(
     {"/v1/models", "/models", "/health/liveliness", "/health/liveness", "/health/readiness"}
 )

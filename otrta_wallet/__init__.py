@@ -4,6 +4,7 @@ Everything asynchronous runs unchanged under asyncio and Trio, through anyio.
 """
 
 from otrta_wallet.errors import (
+    MintError,
     MintNotKnown,
     MintRefused,
     MintUnreachable,
@@ -22,6 +23,7 @@ from otrta_wallet.wallet import Wallet
 
 __all__ = [
     "MintBalance",
+    "MintError",
     "MintNotKnown",
     "MintRefused",
     "MintUnreachable",

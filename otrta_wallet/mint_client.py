@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from otrta_core import Keyset, KeysetError, Proof
 from otrta_wallet.errors import MintRefused, MintUnreachable, OutcomeUnknown
@@ -87,7 +87,7 @@ class KeysetEntry(_Reply):
     unit: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     active: bool
     input_fee_ppk: Count | None = None
-    final_expiry: Count | None = None
+    final_expiry: Annotated[Count | None, AfterValidator(lambda at: at or None)] = None  # 0 says "never" too
 
 
 class _Keysets(_Reply):
@@ -232,11 +232,13 @@ class MintClient:
                     async for chunk in response.aiter_raw():
                         data += chunk
                         if len(data) > MAX_REPLY_BYTES:
-                            raise OutcomeUnknown("the mint's reply is too large")
+                            await (
+                                response.aclose()
+                            )  # reading on fails, which ends httpx's generators in order
         except _NOT_SENT as error:
             raise MintUnreachable(f"the mint {self.url} cannot be reached") from error
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise OutcomeUnknown(f"the mint {self.url} did not answer") from error
+            raise OutcomeUnknown(f"the mint {self.url} did not answer, or too much") from error
         if response.status_code == 200:
             try:
                 return kind.model_validate_json(bytes(data))

@@ -9,12 +9,12 @@ import http.server
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LOCKED = (400, b'{"detail": "database is locked", "code": 0}')
-_HELD_S = 1.2
+_HELD_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Fault:
         keeps: how much of the answer's body is sent before the connection is cut, as a fraction;
             None sends nothing at all and cuts.
         silent_s: how long the answer is held back.
+        twist: changes the mint's body, as a mint that lies would.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Fault:
     answer: tuple[int, bytes] | None = None
     keeps: float | None = 1.0
     silent_s: float = 0.0
+    twist: Callable[[bytes], bytes] = bytes
 
     def __str__(self) -> str:
         return self.name
@@ -132,7 +134,7 @@ def fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
             time.sleep(fault.silent_s)
             if fault.keeps is None:
                 return
-            status, data = fault.answer or answer
+            status, data = fault.answer or (answer[0], fault.twist(answer[1]))
             head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
             try:
                 self.wfile.write(head.encode() + data[: int(len(data) * fault.keeps)])

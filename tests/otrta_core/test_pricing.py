@@ -93,6 +93,11 @@ def test_the_least_and_the_most_bound_the_cost(low: int | None, high: int | None
     assert cost_msat(price, Usage(prompt_tokens=10, completion_tokens=20)) == cost
 
 
+def test_a_usage_beyond_belief_costs_what_a_ledger_can_hold() -> None:
+    price = ModelPrice(input_msat_per_mtok=MAX_AMOUNT)
+    assert cost_msat(price, Usage(prompt_tokens=MAX_AMOUNT)) == MAX_AMOUNT
+
+
 class TestDearest:
     @given(st.lists(prices(), min_size=1, max_size=4), any_usage)
     def test_no_call_that_all_sell_costs_more_under_any_of_the_prices(

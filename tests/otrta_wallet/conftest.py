@@ -1,5 +1,6 @@
 """Wallets on disk against a real mint, each test under asyncio and under Trio."""
 
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -10,6 +11,8 @@ import pytest
 
 from otrta_cli.processes import Running
 from otrta_wallet import Wallet
+from otrta_wallet.database import open_engine, upgrade
+from otrta_wallet.wallet import VERSION_TABLE
 
 OpenWallet = Callable[..., AbstractAsyncContextManager[Wallet]]
 
@@ -19,17 +22,33 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all tables and nothing in them; to copy it is faster than to make one."""
+    path = tmp_path_factory.mktemp("store") / "wallet.sqlite3"
+    engine = open_engine(f"sqlite:///{path}")
+    upgrade(engine, "otrta_wallet", VERSION_TABLE)
+    engine.dispose()
+    return path
+
+
 @asynccontextmanager
-async def wallet_in(directory: Path, name: str = "alice", **options) -> AsyncIterator[Wallet]:
+async def wallet_in(
+    directory: Path, empty_store: Path, name: str = "alice", **options
+) -> AsyncIterator[Wallet]:
     """Open the wallet of this name, which is made if there is none."""
-    async with Wallet.open(f"sqlite:///{directory}/{name}/wallet.sqlite3", **options) as wallet:
+    path = directory / name / "wallet.sqlite3"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700)
+        shutil.copy(empty_store, path)
+    async with Wallet.open(f"sqlite:///{path}", **options) as wallet:
         yield wallet
 
 
 @pytest.fixture
-def open_wallet(tmp_path: Path) -> OpenWallet:
+def open_wallet(tmp_path: Path, empty_store: Path) -> OpenWallet:
     """Opens wallets by name; the same name is the same wallet again."""
-    return partial(wallet_in, tmp_path)
+    return partial(wallet_in, tmp_path, empty_store)
 
 
 @pytest.fixture

@@ -246,17 +246,6 @@ async def test_an_invoice_that_cannot_be_counted_is_not_asked_for(alice, mint, a
         await alice.request_invoice(mint.url, amount, unit)
 
 
-async def test_the_largest_amounts_are_summed_exactly(alice, bob, mint):
-    huge = 2**62 - 1
-    await top_up(alice, mint.url, huge)
-    await top_up(alice, mint.url, huge)
-    await top_up(alice, mint.url, huge)
-    assert await available(alice) == 3 * huge
-    transfer = await alice.send(mint.url, huge, "msat")
-    await bob.receive(Token.parse(transfer.token))
-    assert await available(bob) == huge
-
-
 async def test_a_token_whose_word_for_its_unit_is_wrong_is_refused(alice, bob, mint):
     await top_up(alice, mint.url, 100)
     token = Token.parse((await alice.send(mint.url, 60, "msat")).token)

@@ -1,0 +1,135 @@
+"""`otrta serve`: the client proxy that LLM apps point at."""
+
+import json
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import structlog
+import trio
+
+from otrta_core import OtrtaError, format_msat
+from otrta_wallet import WalletBusy
+from proxy_trio import log, reports
+from proxy_trio.app import build_app
+from proxy_trio.client import Client, open_client
+from proxy_trio.client_settings import ClientSettings, client_home, load_client_settings
+from proxy_trio.local_api import announced, new_local_token, wallet_routes
+from proxy_trio.serve import serve as serve_app
+from proxy_trio.settings import ForwardSettings, GuardSettings
+
+STOP_S: Final = 1.0
+"""How long running calls may still end by themselves, beside the time that the server gives them."""
+BUSY_S: Final = 3.0
+"""How long another command may still have the wallet open."""
+
+_POLL_S = 0.2
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on 127.0.0.1.  [default: 8402]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object once it listens.")
+def serve(port: int | None, as_json: bool) -> None:
+    """Run the client proxy that LLM apps point at, until Ctrl-C.
+
+    It listens on 127.0.0.1 only, pays each call from the wallet within the budgets, and keeps the change.
+    """
+    log.configure()
+    home = client_home().absolute()
+    settings = load_client_settings(home)
+    trio.run(_serve, home, settings, settings.port if port is None else port, as_json)
+
+
+async def _serve(home: Path, settings: ClientSettings, port: int, as_json: bool) -> None:
+    """Serve until a signal comes; a second one does not wait for running calls."""
+    stop = trio.Event()
+    # from the first moment on: a signal while the wallet opens must not be a traceback
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_on_signal, signals, stop, nursery.cancel_scope)
+            await _open_and_serve(home, settings, port, as_json, stop)
+            nursery.cancel_scope.cancel()
+
+
+async def _on_signal(signals: Any, stop: trio.Event, scope: trio.CancelScope) -> None:
+    async for _number in signals:
+        if stop.is_set():
+            scope.cancel()
+        stop.set()
+
+
+async def _open_and_serve(
+    home: Path, settings: ClientSettings, port: int, as_json: bool, stop: trio.Event
+) -> None:
+    give_up_at = trio.current_time() + BUSY_S
+    while not stop.is_set():
+        try:
+            async with open_client(home, settings) as client:
+                await _run(client, port, as_json, stop)
+            return
+        except WalletBusy:
+            if trio.current_time() > give_up_at:
+                raise WalletBusy(
+                    f"another process has the wallet in {home} open: one `otrta serve` at a time. Stop it, or "
+                    "set OTRTA_HOME for a wallet of its own"
+                ) from None
+        await trio.sleep(_POLL_S)
+
+
+async def _run(client: Client, port: int, as_json: bool, stop: trio.Event) -> None:
+    token = new_local_token()
+    app = build_app(
+        client.payer,
+        forward=ForwardSettings(stop_s=STOP_S, removed_fields=client.settings.privacy.strip_fields),
+        guard=GuardSettings(local_token=token),
+        routes=wallet_routes(client),
+    )
+    async with trio.open_nursery() as background:
+        background.start_soon(client.run)
+        async with trio.open_nursery() as nursery:
+            bound = await nursery.start(partial(serve_app, app, port, stop=stop))
+            with announced(client.home, bound, token):
+                await _say_hello(client, bound, as_json)
+                await stop.wait()
+        background.cancel_scope.cancel()
+
+
+async def _say_hello(client: Client, port: int, as_json: bool) -> None:
+    import os
+
+    url = f"http://127.0.0.1:{port}"
+    if as_json:
+        click.echo(json.dumps({"url": url, "home": str(client.home), "pid": os.getpid()}))
+        return
+    click.echo(f"Point apps at {url}/v1 (any key will do). The wallet is in {client.home}")
+    for hint in await hints(client):
+        click.echo(f"  {hint}")
+
+
+async def hints(client: Client) -> list[str]:
+    """Return what is still missing before a call can be paid, each as one sentence."""
+    shown = await client.wallet.transactions.run(reports.balance)
+    entries = await client.gateways.entries()
+    wanting: list[tuple[bool, Callable[[], str]]] = [
+        (
+            not client.wallet.mints.urls,
+            lambda: "No mint yet. Add one that you trust with money: otrta mints add URL",
+        ),
+        (not entries, lambda: "No gateway yet. Add one that sells LLM calls: otrta gateways add URL"),
+        (
+            bool(client.wallet.mints.urls) and not shown["total_msat"],
+            lambda: "The wallet is empty. Top it up: otrta invoice AMOUNT, or otrta receive TOKEN",
+        ),
+        (
+            bool(shown["total_msat"]),
+            lambda: f"{format_msat(shown['available_msat'])} can be spent.",
+        ),
+    ]
+    return [say() for wanted, say in wanting if wanted]
+
+
+__all__ = ["OtrtaError", "hints", "serve", "structlog"]

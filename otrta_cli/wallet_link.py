@@ -1,0 +1,141 @@
+"""How a command reaches the wallet: through the running ``otrta serve``, else by opening the store itself.
+
+One process at a time owns a wallet, by the lock beside its database. While that lock is free nobody else is
+asked for anything, so that a stale ``serve.json`` cannot send a token to a stranger's port.
+"""
+
+import http.client
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from otrta_core import OtrtaError
+from otrta_wallet import WalletBusy
+from otrta_wallet.database import sole_owner
+from proxy_trio.client_settings import WALLET_FILE, client_home
+
+HOST: Final = "127.0.0.1"
+BUSY_S: Final = 10.0
+"""How long a command waits for another one to let go of the wallet."""
+ACTION_TIMEOUT_S: Final = 180.0
+
+_POLL_S = 0.1
+_MAX_ANSWER_BYTES = 64 << 20
+
+
+class ActionFailed(OtrtaError):
+    """The running proxy could not carry an action out; ``failed_code`` is its error's machine code."""
+
+    code = "action_failed"
+
+    def __init__(self, message: str, failed_code: str) -> None:
+        super().__init__(message)
+        self.failed_code = failed_code
+
+
+class WalletLink:
+    """Carries out wallet actions on one home, each by itself: between two, the wallet is free."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = client_home() if home is None else home
+
+    def act(self, action: str, **params: Any) -> Any:
+        """Carry out an action and return its result.
+
+        Raises:
+            WalletBusy: another process has the wallet, and it is no running ``otrta serve``.
+            OtrtaError: the action could not be carried out; the message says what to do.
+        """
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            if not self._is_taken():
+                try:
+                    return _open_and_act(self.home, action, params)
+                except WalletBusy:
+                    pass  # somebody was quicker
+            elif (serving := _serving(self.home)) is not None:
+                try:
+                    return _ask(*serving, action, params)
+                except ConnectionRefusedError:
+                    pass  # it is on its way out
+            if time.monotonic() > deadline:
+                raise WalletBusy(
+                    f"another process has the wallet in {self.home} open: wait for it to end, or stop it"
+                )
+            time.sleep(_POLL_S)
+
+    def _is_taken(self) -> bool:
+        if not self.home.exists():
+            return False
+        try:
+            with sole_owner(f"sqlite:///{self.home / WALLET_FILE}"):
+                return False
+        except WalletBusy:
+            return True
+
+
+def error_code(error: OtrtaError) -> str:
+    """Return the machine code of an error, be it raised here or in the running proxy."""
+    return error.failed_code if isinstance(error, ActionFailed) else error.code
+
+
+def _open_and_act(home: Path, action: str, params: Mapping[str, Any]) -> Any:
+    import trio
+
+    from proxy_trio.actions import act
+    from proxy_trio.client import open_client
+    from proxy_trio.client_settings import load_client_settings
+    from proxy_trio.log import quiet
+
+    quiet()
+    settings = load_client_settings(home)
+
+    async def work() -> Any:
+        async with open_client(home, settings) as client:
+            return await act(client, action, params)
+
+    return trio.run(work)
+
+
+def _serving(home: Path) -> tuple[int, str] | None:
+    """Return port and local token of the proxy that says it serves this home, if it lives."""
+    from proxy_trio.local_api import SERVE_FILE, TOKEN_FILE
+
+    try:
+        told = json.loads((home / SERVE_FILE).read_text("utf-8"))
+        pid, port = int(told["pid"]), int(told["port"])
+        token = (home / TOKEN_FILE).read_text("utf-8").strip()
+        os.kill(pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return port, token
+
+
+def _ask(port: int, token: str, action: str, params: Mapping[str, Any]) -> Any:
+    connection = http.client.HTTPConnection(HOST, port, timeout=ACTION_TIMEOUT_S)
+    try:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        connection.request("POST", f"/_otrta/{action}", json.dumps(params), headers)
+        reply = connection.getresponse()
+        data = reply.read(_MAX_ANSWER_BYTES)
+    except ConnectionRefusedError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise ActionFailed(
+            f"`otrta serve` did not answer ({type(error).__name__}); what it began goes on: "
+            "look at `otrta history` before you try again",
+            "no_answer",
+        ) from None
+    finally:
+        connection.close()
+    try:
+        value = json.loads(data)
+        error_told = value["error"] if reply.status >= 400 else None
+    except (ValueError, KeyError, TypeError):
+        raise ActionFailed("`otrta serve` answered with what is no answer of otrta's", "no_answer") from None
+    if error_told is not None:
+        raise ActionFailed(str(error_told.get("message")), str(error_told.get("code")))
+    return value

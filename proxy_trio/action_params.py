@@ -1,0 +1,65 @@
+"""What each wallet action takes: bounded, typed, and nothing unknown."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from otrta_core import Unit
+from otrta_core.amounts import MAX_AMOUNT
+
+MAX_TOKEN_CHARACTERS = 1 << 20
+MAX_HISTORY = 10_000
+
+Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+AmountMsat = Annotated[int, Field(strict=True, gt=0, le=MAX_AMOUNT)]
+
+
+class Params(BaseModel):
+    """Base: unknown keys are refused, and no error quotes what was given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NoParams(Params):
+    """Nothing."""
+
+
+class ReceiveParams(Params):
+    """A token to take."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TOKEN_CHARACTERS)] = Field(
+        repr=False
+    )
+
+
+class AmountParams(Params):
+    """An amount; without a mint or a unit the wallet picks them."""
+
+    amount_msat: AmountMsat
+    mint: Url | None = None
+    unit: Unit | None = None
+
+
+class QuoteIdParams(Params):
+    """An invoice, by the id of its quote."""
+
+    quote_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$")] = Field(repr=False)
+
+
+class HistoryParams(Params):
+    """How many entries."""
+
+    limit: Annotated[int, Field(strict=True, ge=1, le=MAX_HISTORY)] = 100
+
+
+class UrlParams(Params):
+    """A mint or a gateway."""
+
+    url: Url
+
+
+class QuoteParams(Params):
+    """The body of an LLM call that is not sent."""
+
+    body: dict[str, Any] = Field(repr=False)
+    path: Annotated[str, StringConstraints(max_length=200)] = "/v1/chat/completions"

@@ -1,0 +1,85 @@
+"""The wallet's actions by name: what the commands and the wallet page can do, and nothing else.
+
+Each takes checked parameters and returns what JSON can hold. They run on the wallet itself, either in the
+process of ``otrta serve``, asked over loopback with the local token, or in a command that opened the wallet.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from proxy_trio import directory_actions, money_actions
+from proxy_trio.action_params import (
+    AmountParams,
+    HistoryParams,
+    NoParams,
+    Params,
+    QuoteIdParams,
+    QuoteParams,
+    ReceiveParams,
+    UrlParams,
+)
+from proxy_trio.client import Client
+from proxy_trio.errors import ActionInvalid, ActionUnknown
+
+_P = TypeVar("_P", bound=Params)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action: what it takes, and what it does."""
+
+    params: type[Params]
+    run: Callable[[Client, Any], Awaitable[Any]]
+
+
+def _action(params: type[_P], run: Callable[[Client, _P], Awaitable[Any]]) -> Action:
+    return Action(params, run)
+
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    "balance": _action(NoParams, money_actions.balance),
+    "receive": _action(ReceiveParams, money_actions.receive),
+    "send": _action(AmountParams, money_actions.send),
+    "invoice": _action(AmountParams, money_actions.invoice),
+    "claim_invoice": _action(QuoteIdParams, money_actions.claim_invoice),
+    "history": _action(HistoryParams, money_actions.history),
+    "pending": _action(NoParams, money_actions.pending),
+    "recover": _action(NoParams, money_actions.recover),
+    "seed": _action(NoParams, money_actions.seed),
+    "mints": _action(NoParams, directory_actions.mints),
+    "mints_add": _action(UrlParams, directory_actions.mints_add),
+    "mints_remove": _action(UrlParams, directory_actions.mints_remove),
+    "mints_info": _action(UrlParams, directory_actions.mints_info),
+    "gateways": _action(NoParams, directory_actions.gateways),
+    "gateways_add": _action(UrlParams, directory_actions.gateways_add),
+    "gateways_remove": _action(UrlParams, directory_actions.gateways_remove),
+    "gateways_info": _action(UrlParams, directory_actions.gateways_info),
+    "gateways_trust": _action(UrlParams, directory_actions.gateways_trust),
+    "quote": _action(QuoteParams, directory_actions.quote),
+    "config": _action(NoParams, directory_actions.config),
+}
+
+
+async def act(client: Client, name: str, params: object) -> Any:
+    """Check the parameters of an action and carry it out.
+
+    Cancelled, what moved money is journalled or done, as the wallet's own methods say.
+
+    Raises:
+        ActionUnknown: there is no action of this name.
+        ActionInvalid: a parameter is missing, unknown or out of bounds.
+        OtrtaError: the action could not be carried out; its message says what to do.
+    """
+    action = ACTIONS.get(name)
+    if action is None:
+        raise ActionUnknown(f"There is no such wallet action. There are: {', '.join(ACTIONS)}.")
+    try:
+        checked = action.params.model_validate(params)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the parameters"
+        raise ActionInvalid(f"{key}: {first['msg']}") from None
+    return await action.run(client, checked)

@@ -1,0 +1,198 @@
+"""Wallet actions on the lists of mints and gateways, on prices and on settings."""
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+
+from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, face_value, quote_msat
+from otrta_core.requests import PAYABLE_PATHS
+from otrta_wallet import MintNotKnown
+from otrta_wallet.mint_url import normalize_mint_url
+from otrta_wallet.schema import ProofStatus, operations, proofs, quotes
+from otrta_wallet.schema import mints as mints_table
+from proxy_trio import budget, calls, reports
+from proxy_trio.action_params import NoParams, QuoteParams, UrlParams
+from proxy_trio.client import Client
+from proxy_trio.client_settings import CONFIG_FILE, WALLET_FILE
+from proxy_trio.errors import MintInUse
+from proxy_trio.gateway_info import GatewayInfo
+from proxy_trio.gateways import GatewayEntry
+from proxy_trio.schema import calls as calls_table
+
+
+async def mints(client: Client, _params: NoParams) -> list[dict[str, Any]]:
+    """List the mints, with what is there."""
+    shown = await client.wallet.transactions.run(reports.balance)
+    return [
+        {
+            "url": url,
+            "units": _units(client, url),
+            "available_msat": _sum(shown, url, "available"),
+            "pending_msat": _sum(shown, url, "pending"),
+        }
+        for url in client.wallet.mints.urls
+    ]
+
+
+async def mints_add(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Add a mint after asking it for its keysets."""
+    url = await client.wallet.mints.add(params.url)
+    return {"url": url, "units": _units(client, url)}
+
+
+async def mints_remove(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Take a mint off the list; refused while anything of the wallet's is there."""
+    url = normalize_mint_url(params.url)
+    if url in {normalize_mint_url(named) for named in client.settings.mints}:
+        raise MintInUse(f"{url} is in {CONFIG_FILE}: take it out there first.")
+
+    def remove(conn: Connection, _now: float) -> int:
+        if _in_use(conn, url):
+            raise MintInUse(
+                f"The wallet has money or open business at {url}: see `otrta balance`. Empty it first: "
+                f"`otrta send AMOUNT --mint {url}`."
+            )
+        return conn.execute(delete(mints_table).where(mints_table.c.url == url)).rowcount
+
+    if not await client.wallet.transactions.run(remove):
+        raise MintNotKnown(f"This wallet does not use {url}: see `otrta mints`.")
+    await client.wallet.mints.load()
+    return {"url": url}
+
+
+async def mints_info(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Ask a mint of the list what it says of itself now."""
+    url = normalize_mint_url(params.url)
+    info = await client.wallet.mints.client(url).info()
+    await client.wallet.mints.refresh(url)
+    keysets = client.wallet.mints.keysets(url).values()
+    return {
+        "url": url,
+        "name": info.name,
+        "version": info.version,
+        "nuts": sorted(info.nuts, key=lambda nut: (len(nut), nut)),
+        "keysets": [
+            {"id": k.id, "unit": k.unit, "active": k.active, "input_fee_ppk": k.input_fee_ppk}
+            for k in sorted(keysets, key=lambda k: (not k.active, k.unit, k.id))
+        ],
+    }
+
+
+async def gateways(client: Client, _params: NoParams) -> list[dict[str, Any]]:
+    """List the gateways, and which of them are not paid any more."""
+    return [_entry(entry) for entry in await client.gateways.entries()]
+
+
+async def gateways_add(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Add a gateway after asking for its info."""
+    return _entry(await client.gateways.add(params.url))
+
+
+async def gateways_remove(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Take a gateway off the list; payments that are open there stay and are settled."""
+    return {"url": await client.gateways.remove(params.url)}
+
+
+async def gateways_trust(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Let a gateway be paid again."""
+    return {"url": await client.gateways.trust(params.url)}
+
+
+async def gateways_info(client: Client, params: UrlParams) -> dict[str, Any]:
+    """Ask a gateway, of the list or not, for mints, limits and prices."""
+    url, info = await client.gateways.look_at(params.url)
+    return {
+        "url": url,
+        "name": info.name,
+        "unit": info.unit,
+        "mints": [mint.model_dump() for mint in info.mints],
+        "rounding": info.rounding,
+        "default_output_tokens": info.default_output_tokens,
+        "limits": info.limits.model_dump(),
+        "models": [{"id": name, **price.to_dict()} for name, price in sorted(info.models.items())],
+    }
+
+
+async def quote(client: Client, params: QuoteParams) -> dict[str, Any]:
+    """Tell what a request could cost at each gateway that may be paid. Nothing is sent but for info."""
+    kind = PAYABLE_PATHS.get(params.path)
+    if kind is None:
+        raise InvalidRequest(f"{params.path} has no price. These have: {', '.join(PAYABLE_PATHS)}.")
+    call = CallRequest.parse(kind, params.body)
+    quotes_ = []
+    for entry in await client.gateways.entries():
+        if entry.distrusted_for is not None:
+            continue
+        try:
+            info = await client.gateways.info(entry.url)
+            quotes_.append({"gateway": entry.url, **_quote(client, info, call)})
+        except OtrtaError as error:
+            quotes_.append({"gateway": entry.url, "error": error.message})
+    return {
+        "model": call.model,
+        "output_limit": call.output_limit,
+        "prompt_tokens_at_most": call.prompt_tokens,
+        "quotes": quotes_,
+    }
+
+
+async def config(client: Client, _params: NoParams) -> dict[str, Any]:
+    """Tell the settings in force."""
+    limits = client.settings.limits
+    now = client.wallet.transactions.now()
+    spent = await client.wallet.transactions.run(
+        lambda conn, _now: calls.spent_since(conn, budget.day_begins(now))
+    )
+    return {
+        "home": str(client.home),
+        "config_file": str(client.home / CONFIG_FILE),
+        "wallet_file": str(client.home / WALLET_FILE),
+        **client.settings.model_dump(mode="json"),
+        "spent_today_msat": spent,
+        "left_today_msat": max(0, limits.per_day_msat - spent),
+    }
+
+
+def _units(client: Client, url: str) -> dict[str, dict[str, int]]:
+    units = client.wallet.mints.units(url)
+    return {unit: {"input_fee_ppk": fee_ppk} for unit, fee_ppk in sorted(units.items())}
+
+
+def _sum(shown: dict[str, Any], url: str, word: str) -> int:
+    return sum(Unit.parse(row["unit"]).to_msat(row[word]) for row in shown["mints"] if row["url"] == url)
+
+
+def _in_use(conn: Connection, url: str) -> bool:
+    """Tell whether a mint holds proofs of ours, or something there is not over."""
+    open_calls = calls_table.c.state.in_(reports.NOT_SETTLED)
+    rows = (
+        select(func.count()).where(proofs.c.mint == url, proofs.c.status != ProofStatus.SPENT),
+        select(func.count()).where(operations.c.mint == url, operations.c.state.in_(("stored", "prepared"))),
+        select(func.count()).where(quotes.c.mint == url, quotes.c.state.in_(("open", "minting"))),
+        select(func.count()).where(calls_table.c.mint == url, open_calls),
+    )
+    return any(conn.execute(query).scalar_one() for query in rows)
+
+
+def _entry(entry: GatewayEntry) -> dict[str, Any]:
+    return {
+        "url": entry.url,
+        "name": entry.name,
+        "trusted": entry.distrusted_for is None,
+        "distrusted_for": entry.distrusted_for,
+    }
+
+
+def _quote(client: Client, info: GatewayInfo, call: CallRequest) -> dict[str, Any]:
+    price = info.models.get(call.model)
+    if price is None:
+        return {"error": f"it does not sell {call.model}"}
+    bound_msat = quote_msat(price, call, default_output_tokens=info.default_output_tokens)
+    units = info.units_by_mint()
+    shared = [url for url in client.wallet.mints.urls if url in units]
+    fees_ppk = [fee for url in shared for fee in client.wallet.mints.fee_ppk(url).values()]
+    return {
+        "quote_msat": bound_msat,
+        "with_fee_msat": face_value(bound_msat, max(fees_ppk, default=0)),
+        "mints": shared,
+    }

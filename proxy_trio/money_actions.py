@@ -1,0 +1,167 @@
+"""Wallet actions that show or move money."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from otrta_core import AmountError, Token, Unit, format_msat
+from otrta_wallet import MintNotKnown, NotEnoughFunds, QuoteNotPaid
+from otrta_wallet.mint_url import normalize_mint_url
+from otrta_wallet.store import load_quote
+from proxy_trio import calls, reports
+from proxy_trio.action_params import AmountParams, HistoryParams, NoParams, QuoteIdParams, ReceiveParams
+from proxy_trio.client import Client
+from proxy_trio.schema import CallState
+
+_UNITS = (Unit.MSAT, Unit.SAT)
+
+
+async def balance(client: Client, _params: NoParams) -> dict[str, Any]:
+    """Tell what the wallet has."""
+    return await client.wallet.transactions.run(reports.balance)
+
+
+async def history(client: Client, params: HistoryParams) -> list[dict[str, Any]]:
+    """Tell what happened, newest first."""
+    return await client.wallet.transactions.run(reports.history, params.limit)
+
+
+async def pending(client: Client, _params: NoParams) -> list[dict[str, Any]]:
+    """Tell which payments are not settled."""
+    return await client.wallet.transactions.run(reports.pending)
+
+
+async def receive(client: Client, params: ReceiveParams) -> dict[str, Any]:
+    """Take a token: it is swapped at its mint before this returns."""
+    token = Token.parse(params.token)
+    try:
+        operation = await client.wallet.receive(token)
+    except MintNotKnown:
+        raise MintNotKnown(
+            f"The token is of {token.mint}, a mint that this wallet does not use; it was not touched. "
+            f"If you trust that mint: `otrta mints add {token.mint}`, then receive it again."
+        ) from None
+    unit = Unit.parse(operation.unit)
+    return {
+        "amount_msat": unit.to_msat(operation.amount),
+        "fee_msat": unit.to_msat(operation.fee),
+        "mint": operation.mint,
+        "unit": operation.unit,
+    }
+
+
+async def send(client: Client, params: AmountParams) -> dict[str, Any]:
+    """Make a token of exactly the amount."""
+    mint, unit, amount = await _source(client, params)
+    try:
+        transfer = await client.wallet.send(mint, amount, unit)
+    except NotEnoughFunds:
+        # some of what is available may be change that waits for its swap
+        if not await client.redeem_kept(mint, unit):
+            raise
+        transfer = await client.wallet.send(mint, amount, unit)
+    return {
+        "token": transfer.token,
+        "amount_msat": unit.to_msat(transfer.amount),
+        "mint": mint,
+        "unit": unit.value,
+    }
+
+
+async def invoice(client: Client, params: AmountParams) -> dict[str, Any]:
+    """Ask a mint for an invoice that tops the wallet up when it is paid."""
+    mints = _mints(client, params)
+    if not mints:
+        raise MintNotKnown("This wallet uses no mint yet. Add one that you trust: `otrta mints add URL`.")
+    mint = mints[0]
+    offered = await _units(client, mint)
+    units = [unit for unit in _wanted_units(params) if unit in offered]
+    if not units:
+        raise MintNotKnown(f"The mint {mint} makes no e-cash in {' or '.join(_wanted_units(params))}.")
+    unit = units[0]
+    quote = await client.wallet.request_invoice(mint, _whole(unit, params.amount_msat), unit)
+    return {
+        "quote_id": quote.id,
+        "request": quote.request,
+        "amount_msat": unit.to_msat(quote.amount),
+        "mint": mint,
+        "unit": unit.value,
+        "expiry": quote.expiry,
+    }
+
+
+async def claim_invoice(client: Client, params: QuoteIdParams) -> dict[str, Any]:
+    """Turn a paid invoice into e-cash; asking again for one that was issued changes nothing."""
+    try:
+        amount = await client.wallet.claim_quote(params.quote_id)
+    except QuoteNotPaid:
+        return {"paid": False, "amount_msat": 0}
+    quote = await client.wallet.transactions.run(lambda conn, _now: load_quote(conn, params.quote_id))
+    unit = Unit.parse(quote.unit) if quote is not None else Unit.MSAT
+    return {"paid": True, "amount_msat": unit.to_msat(amount)}
+
+
+async def recover(client: Client, _params: NoParams) -> dict[str, Any]:
+    """End what can be ended now; ``open`` says how much may still end by itself."""
+    still_open = await client.recover_once(at_once=True)
+    await client.redeem_kept()
+    disputed = await client.wallet.transactions.run(
+        lambda conn, _now: calls.with_states(conn, [CallState.DISPUTED])
+    )
+    return {"open": still_open, "disputed": len(disputed), "unswapped": len(await client.wallet.kept())}
+
+
+async def seed(client: Client, _params: NoParams) -> dict[str, Any]:
+    """Return the seed's words."""
+    return {"words": await client.wallet.words()}
+
+
+def _mints(client: Client, params: AmountParams) -> Sequence[str]:
+    known = client.wallet.mints.urls
+    if params.mint is None:
+        return known
+    url = normalize_mint_url(params.mint)
+    if url not in known:
+        raise MintNotKnown(f"This wallet does not use {url}. If you trust that mint: `otrta mints add {url}`.")
+    return [url]
+
+
+def _wanted_units(params: AmountParams) -> Sequence[Unit]:
+    return _UNITS if params.unit is None else (params.unit,)
+
+
+async def _units(client: Client, mint: str) -> set[str]:
+    """Return the units of a mint's e-cash, asking it where it was never reached."""
+    if not client.wallet.mints.units(mint):
+        await client.wallet.mints.refresh(mint)
+    return set(client.wallet.mints.units(mint))
+
+
+def _whole(unit: Unit, amount_msat: int) -> int:
+    if amount_msat % unit.msat:
+        raise AmountError(f"{format_msat(amount_msat)} cannot be made of {unit.value} e-cash: use whole sat.")
+    return amount_msat // unit.msat
+
+
+async def _source(client: Client, params: AmountParams) -> tuple[str, Unit, int]:
+    """Return the first mint and unit with enough, and the amount there."""
+    mints = _mints(client, params)
+    shown = await client.wallet.transactions.run(reports.balance)
+    have = {(row["url"], row["unit"]): int(row["available"]) for row in shown["mints"]}
+    uneven = 0
+    for mint in mints:
+        for unit in _wanted_units(params):
+            if unit.to_msat(have.get((mint, unit.value), 0)) < params.amount_msat:
+                continue
+            if params.amount_msat % unit.msat == 0:
+                return mint, unit, params.amount_msat // unit.msat
+            uneven += 1
+    if uneven:
+        _whole(Unit.SAT, params.amount_msat)
+    best = max(
+        (unit.to_msat(have.get((m, unit.value), 0)) for m in mints for unit in _wanted_units(params)),
+        default=0,
+    )
+    raise NotEnoughFunds(
+        f"{format_msat(params.amount_msat)} were asked for, and no mint here holds more than {format_msat(best)} "
+        "that can be spent: a token is of one mint. See `otrta balance`; top up with `otrta invoice AMOUNT`."
+    )
