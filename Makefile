@@ -25,7 +25,7 @@ test: lint ## Lint, then run every test; property tests take a sample
 
 test-long: export OTRTA_LONG = 1
 test-long: export PYTEST_TIMEOUT = 3600
-test-long: test ## The same with long property tests
+test-long: test ## The same with long property tests; appends a summary to test-long.jsonl
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check .
