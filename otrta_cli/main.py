@@ -18,6 +18,7 @@ COULD_NOT: Final = 1
 WRONG_USAGE: Final = 2
 
 _WALLET: Final = "otrta_cli.wallet_commands"
+_LISTS: Final = "otrta_cli.list_commands"
 
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "demo": LazyCommand(
@@ -31,11 +32,11 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "history": LazyCommand(f"{_WALLET}:history", "List what came in, went out and was paid."),
     "pending": LazyCommand(f"{_WALLET}:pending", "List payments that are not settled."),
     "recover": LazyCommand(f"{_WALLET}:recover", "Take back what is due from gateways and mints."),
-    "mints": LazyCommand(f"{_WALLET}:mints", "List, add or remove mints that may hold money."),
-    "gateways": LazyCommand(f"{_WALLET}:gateways", "List, add, remove or trust gateways that may be paid."),
+    "mints": LazyCommand(f"{_LISTS}:mints", "List, add or remove mints that may hold money."),
+    "gateways": LazyCommand(f"{_LISTS}:gateways", "List, add, remove or trust gateways that may be paid."),
     "quote": LazyCommand(f"{_WALLET}:quote", "Show what a request could cost, without sending it."),
     "decode": LazyCommand(f"{_WALLET}:decode", "Show what a token or a payment request says."),
-    "config": LazyCommand(f"{_WALLET}:config", "Show settings and the wallet's seed words."),
+    "config": LazyCommand(f"{_LISTS}:config", "Show settings and the wallet's seed words."),
 }
 
 # Libraries that only an extra brings, by the name that is imported.

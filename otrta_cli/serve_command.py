@@ -1,17 +1,16 @@
 """`otrta serve`: the client proxy that LLM apps point at."""
 
 import json
+import os
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
-import structlog
 import trio
 
-from otrta_core import OtrtaError, format_msat
+from otrta_core import format_msat
 from otrta_wallet import WalletBusy
 from proxy_trio import log, reports
 from proxy_trio.app import build_app
@@ -74,8 +73,8 @@ async def _open_and_serve(
         except WalletBusy:
             if trio.current_time() > give_up_at:
                 raise WalletBusy(
-                    f"another process has the wallet in {home} open: one `otrta serve` at a time. Stop it, or "
-                    "set OTRTA_HOME for a wallet of its own"
+                    f"another process has the wallet in {home} open: one `otrta serve` at a time. "
+                    "Stop it, or set OTRTA_HOME for a wallet of its own"
                 ) from None
         await trio.sleep(_POLL_S)
 
@@ -99,8 +98,6 @@ async def _run(client: Client, port: int, as_json: bool, stop: trio.Event) -> No
 
 
 async def _say_hello(client: Client, port: int, as_json: bool) -> None:
-    import os
-
     url = f"http://127.0.0.1:{port}"
     if as_json:
         click.echo(json.dumps({"url": url, "home": str(client.home), "pid": os.getpid()}))
@@ -111,25 +108,13 @@ async def _say_hello(client: Client, port: int, as_json: bool) -> None:
 
 
 async def hints(client: Client) -> list[str]:
-    """Return what is still missing before a call can be paid, each as one sentence."""
+    """Return what to do next, each as one line: what is missing before a call can be paid comes first."""
     shown = await client.wallet.transactions.run(reports.balance)
-    entries = await client.gateways.entries()
-    wanting: list[tuple[bool, Callable[[], str]]] = [
-        (
-            not client.wallet.mints.urls,
-            lambda: "No mint yet. Add one that you trust with money: otrta mints add URL",
-        ),
-        (not entries, lambda: "No gateway yet. Add one that sells LLM calls: otrta gateways add URL"),
-        (
-            bool(client.wallet.mints.urls) and not shown["total_msat"],
-            lambda: "The wallet is empty. Top it up: otrta invoice AMOUNT, or otrta receive TOKEN",
-        ),
-        (
-            bool(shown["total_msat"]),
-            lambda: f"{format_msat(shown['available_msat'])} can be spent.",
-        ),
-    ]
-    return [say() for wanted, say in wanting if wanted]
-
-
-__all__ = ["OtrtaError", "hints", "serve", "structlog"]
+    found = []
+    if not client.wallet.mints.urls:
+        found.append("No mint yet. Add one that you trust with money: otrta mints add URL")
+    elif not shown["total_msat"]:
+        found.append("The wallet is empty. Top it up: otrta invoice AMOUNT, or otrta receive TOKEN")
+    if not await client.gateways.entries():
+        found.append("No gateway yet. Add one that sells LLM calls: otrta gateways add URL")
+    return found or [f"{format_msat(shown['available_msat'])} can be spent."]

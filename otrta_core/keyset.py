@@ -45,12 +45,16 @@ class Keyset:
             KeysetError: the id is not that of these keys, or of an unknown version.
         """
         if self.id.startswith("01"):
-            derived = derive_keyset_id_v2(self.keys, self.unit, self.input_fee_ppk, self.final_expiry)
+            derived = {derive_keyset_id_v2(self.keys, self.unit, self.input_fee_ppk, self.final_expiry)}
+            if (
+                self.final_expiry == 0
+            ):  # Nutshell 0.20 writes the 0 of a rotated keyset out, NUT-02 leaves it out
+                derived.add(_id_v2(self.keys, self.unit, self.input_fee_ppk, "|final_expiry:0"))
         elif self.id.startswith("00"):
-            derived = derive_keyset_id_v1(self.keys)
+            derived = {derive_keyset_id_v1(self.keys)}
         else:
             raise KeysetError("the keyset id has an unknown version: only 00 and 01 are known")
-        if derived != self.id:
+        if self.id not in derived:
             raise KeysetError("the keyset id does not belong to the keys that the mint sent")
 
 
@@ -81,14 +85,13 @@ def derive_keyset_id_v2(
     keys: Mapping[int, str], unit: str, input_fee_ppk: int | None = None, final_expiry: int | None = None
 ) -> str:
     """Derive the 33-byte id: "01" and 64 hex digits (NUT-02). No or zero fee and expiry are left out."""
-    text = (
-        ",".join(f"{amount}:{key.lower()}" for amount, key in sorted(keys.items())) + f"|unit:{unit.lower()}"
-    )
-    if input_fee_ppk:
-        text += f"|input_fee_ppk:{input_fee_ppk}"
-    if final_expiry:
-        text += f"|final_expiry:{final_expiry}"
-    return "01" + hashlib.sha256(text.encode()).hexdigest()
+    return _id_v2(keys, unit, input_fee_ppk, f"|final_expiry:{final_expiry}" if final_expiry else "")
+
+
+def _id_v2(keys: Mapping[int, str], unit: str, input_fee_ppk: int | None, expiry: str) -> str:
+    text = ",".join(f"{amount}:{key.lower()}" for amount, key in sorted(keys.items()))
+    fee = f"|input_fee_ppk:{input_fee_ppk}" if input_fee_ppk else ""
+    return "01" + hashlib.sha256(f"{text}|unit:{unit.lower()}{fee}{expiry}".encode()).hexdigest()
 
 
 def resolve_keyset_id(keyset_id: str, known: Iterable[str]) -> str:

@@ -86,6 +86,7 @@ class Executor:
         self._participants = participants
         self._renewal = Renewal(transactions, mints, seed)
         self._active: dict[str, _Running] = {}
+        self._left_open: set[str] = set()  # may have a post under way, of a task that was cancelled
 
     def is_active(self, operation_id: str) -> bool:
         """Tell whether this process is carrying the operation out right now."""
@@ -116,6 +117,8 @@ class Executor:
             if other.error is not None:
                 raise other.error
         running = self._active[operation.id] = _Running()
+        ambiguous = ambiguous or operation.id in self._left_open
+        self._left_open.add(operation.id)
         try:
             running.result = await self._carry_out(operation.id, ambiguous)
         except OtrtaError as error:
@@ -124,6 +127,8 @@ class Executor:
         finally:
             del self._active[operation.id]
             running.ended.set()
+            if running.result is not None or not isinstance(running.error, OutcomeUnknown | None):
+                self._left_open.discard(operation.id)
         return running.result
 
     async def look_again(self, operation: Operation) -> bool:

@@ -53,6 +53,8 @@ class Invoices:
                 return (await self._executor.carry_out(operation, ambiguous=True)).amount
         state = (await self._mints.client(quote.mint).mint_quote(quote.id)).state
         if state not in ("PAID", "ISSUED"):
+            if await self._db.run(lambda conn, _now: store.load_quote(conn, quote_id)) != quote:
+                return await self.claim(quote_id)  # another task is minting it, hence the mint's PENDING
             raise QuoteNotPaid("the invoice has not been paid yet")
         if state == "ISSUED":
             for operation in minted:
@@ -63,12 +65,15 @@ class Invoices:
         keyset = await self._mints.active_keyset(quote.mint, quote.unit)
         amounts = [(a, None) for a in split_for_change(quote.amount, keyset.keys)]
 
-        def prepare(conn: Connection, now: float) -> Operation:
+        def prepare(conn: Connection, now: float) -> Operation | None:
             if not store.set_quote_state(conn, quote.id, was=("open",), now_is="minting"):
-                raise QuoteNotPaid("this quote is being minted right now")
+                return None
             operation = new_operation("mint", quote.mint, quote.unit, quote.amount, 0, now, quote_id=quote.id)
             journal.create(conn, operation, ())
             journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
             return operation
 
-        return (await self._executor.carry_out(await self._db.run(prepare))).amount
+        prepared = await self._db.run(prepare)
+        if prepared is None:  # somebody else was faster: they mint it, or have minted it
+            return await self.claim(quote_id)
+        return (await self._executor.carry_out(prepared)).amount

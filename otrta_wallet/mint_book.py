@@ -172,8 +172,7 @@ class MintBook:
 
 
 def _updated(old: Keyset, entry: KeysetEntry) -> Keyset:
-    fee_ppk, expiry = entry.input_fee_ppk or 0, entry.final_expiry
-    keyset = replace(old, input_fee_ppk=fee_ppk, final_expiry=expiry, active=entry.active)
+    fee_ppk, expiry = entry.input_fee_ppk or 0, entry.final_expiry or None
     if (fee_ppk, expiry) != (old.input_fee_ppk, old.final_expiry):
-        keyset.verify_id()
-    return keyset
+        replace(old, input_fee_ppk=fee_ppk, final_expiry=entry.final_expiry).verify_id()
+    return replace(old, input_fee_ppk=fee_ppk, final_expiry=expiry, active=entry.active)

@@ -7,11 +7,12 @@ sent, the mint refused, or the outcome is unknown.
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import httpx
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from otrta_core import Keyset, KeysetError, Proof
 from otrta_wallet.errors import MintRefused, MintUnreachable, OutcomeUnknown
@@ -87,7 +88,7 @@ class KeysetEntry(_Reply):
     unit: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     active: bool
     input_fee_ppk: Count | None = None
-    final_expiry: Annotated[Count | None, AfterValidator(lambda at: at or None)] = None  # 0 says "never" too
+    final_expiry: Count | None = None
 
 
 class _Keysets(_Reply):
@@ -160,7 +161,7 @@ class MintClient:
             entry.id, entry.unit, found.keys, entry.input_fee_ppk or 0, entry.final_expiry, entry.active
         )
         keyset.verify_id()
-        return keyset
+        return replace(keyset, final_expiry=keyset.final_expiry or None)
 
     async def request_mint_quote(self, amount: int, unit: str) -> MintQuote:
         """Ask for a bolt11 invoice of ``amount`` (NUT-23)."""

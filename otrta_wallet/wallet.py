@@ -6,11 +6,13 @@ cancelled call, a crash or a lost reply leaves a journalled operation that ``rec
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Self
 
+import anyio
 import httpx
 from anyio import to_thread
 from sqlalchemy import Connection
@@ -64,6 +66,7 @@ class Wallet:
         self.mints = mints
         self._seed = seed
         self._executor = executor
+        self._swaps: dict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
         self._invoices = Invoices(transactions, mints, seed, executor)
 
     @classmethod
@@ -399,7 +402,8 @@ class Wallet:
             journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
             return operation
 
-        return await self._executor.carry_out(await self.transactions.run(prepare))
+        async with self._swaps[mint, unit]:  # what a swap has reserved comes back with it: the next one waits
+            return await self._executor.carry_out(await self.transactions.run(prepare))
 
     async def reclaim(self, transfer_id: str) -> Operation:
         """Take back a token that was handed out, by swapping it before its receiver does.

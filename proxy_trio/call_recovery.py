@@ -1,33 +1,50 @@
 """Getting back what calls left behind: stored change, the gateway's change route, then the mint's word."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Final
 
 import httpx
+from sqlalchemy import Connection
 
 from otrta_core import OtrtaError, wire
-from otrta_wallet import TokenSpent, TokenUneconomic, Wallet
-from otrta_wallet.errors import MintError
+from otrta_wallet import TokenSpent, Transfer, Wallet
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.store import load_transfers, proofs_with
 from proxy_trio import calls
-from proxy_trio.bookkeeper import Bookkeeper
+from proxy_trio.bookkeeper import Bookkeeper, has_unread_change
 from proxy_trio.calls import PaidCall
 from proxy_trio.errors import GatewayFailure
 from proxy_trio.gateway_info import ask_for_reply
 from proxy_trio.headers import values
-from proxy_trio.judge import Judgement, verdict
+from proxy_trio.judge import Judgement, least_change_msat, verdict
 from proxy_trio.schema import CallState
 
 CHANGE_PATHS: Final = ("/v1/cashu/change", "/v1/wallet/refund")
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 300.0
+LONGEST_PAUSE_OF_A_DISPUTE_S: Final = 6 * 3600.0
+PATIENCE_S: Final = 60.0
+"""How long a gateway that is busy is left alone with the token before it is taken back."""
+SILENCE_S: Final = 3600.0
+"""How long a gateway that has taken the token may go without a word on its change."""
 CLAIM_WINDOW_S: Final = 365 * 86_400.0
+
+_RUNNING: Final = frozenset({202, 409, 425})
+_BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class _Token(Enum):
+    """What became of an attempt to take a token back."""
+
+    BACK = auto()
+    SPENT = auto()
+    UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What a gateway says of a token: HTTP status, its JSON, and the change in the header."""
+    """What a gateway says of a token: HTTP status, its JSON, and the change."""
 
     status: int
     body: dict[str, Any]
@@ -44,111 +61,175 @@ class CallRecovery:
 
     async def settle(self, call_id: str) -> PaidCall:
         """Bring one payment as far as it can be brought now. Never raises for what others do."""
-        call = await self._load(call_id)
+        call = await self._books.load(call_id)
         if call.state in calls.CLOSED:
             return call
-        if call.change_token is not None:
-            call = await self._books.keep_proofs(call)
-        if call.change_msat is not None:
-            return await self._judge(call)
-        refused = (call.reason or "").startswith("refused")
-        if refused and (taken_back := await self._take_back(call)) is not None:
-            return taken_back
+        if has_unread_change(call):
+            call = (await self._books.keep_proofs(call)).call
+        if (known := await self._by_known_change(call)) is not None:
+            return known
+        if call.refused and await self._take_back(call) is _Token.BACK:
+            return await self._books.load(call_id)
         try:
             told = await self._ask_gateway(call)
         except GatewayFailure as error:
-            told = None
-            call = await self._later(call, error.message)
-        if told is not None and (settled := await self._by_gateway(call, told)) is not None:
-            return settled
-        if told is None or told.status in (400, 404, 405):
-            taken_back = await self._take_back(call)
-            if taken_back is not None:
-                return taken_back
-            if told is not None and told.status == 404 and await self._spent(call):
-                return await self._dispute(call, "the gateway says that it never took a token that was spent")
-        return await self._later(await self._load(call_id), None)
+            return await self._without_gateway(call, error.message)
+        if told is None:
+            return await self._without_gateway(call, "the token is not at hand any more")
+        return await self._by_gateway(call, told)
 
-    async def _by_gateway(self, call: PaidCall, told: _Told) -> PaidCall | None:
-        """Go by what the gateway told; None where that settles nothing."""
+    async def verify(self, call: PaidCall) -> None:
+        """Make sure of a payment that is done without change to swap: that its token was taken at all.
+
+        A token that the gateway left alone is taken back; of one that it took the text is erased.
+        """
+        states = await self._states(call)
+        if states is None or "PENDING" in states:
+            return
+        if states <= {"SPENT"} or await self._take_back(call) is _Token.SPENT:
+            await self._books.give_up_token(call)
+
+    async def _by_known_change(self, call: PaidCall) -> PaidCall | None:
+        """Close a payment by the change that is here; None where that does not close it.
+
+        Without the answer only the bound on its row can be held against a gateway.
+        """
+        change_msat = call.change_msat or 0
+        if call.state is CallState.DISPUTED:
+            if call.missing_msat:
+                return None
+            return await self._books.close(call, Judgement(CallState.DONE), change_msat=change_msat)
+        if call.change_msat is None:
+            return None
+        return await self._books.close(call, verdict(change_msat, _least(call)), change_msat=change_msat)
+
+    async def _by_gateway(self, call: PaidCall, told: _Told) -> PaidCall:
+        """Go by what the gateway told of the token."""
         if told.change is not None:
-            call = await self._books.store_change(call.id, told.change)
-            if call.change_msat is not None:
-                return await self._judge(call)
+            stored = await self._books.store_change(call.id, told.change)
+            call = stored.call
+            if (known := await self._by_known_change(call)) is not None:
+                return known
+            if stored.undecided:
+                return await self._later(call, None)
             return await self._dispute(call, call.reason or "the gateway's change cannot be taken")
-        if told.status != 200:
-            return None
-        if told.body.get("state") == "settled" and told.body.get("change_msat") == 0:
-            return await self._judge(await self._books.update(call, change_msat=0))
-        if told.body.get("state") == "claimed":
+        if told.status == 200 and told.body.get("state") == "claimed":
             return await self._dispute(call, "the gateway says that its change was spent, and none came here")
-        return None
+        if told.status == 200 and told.body.get("change_msat") == 0:
+            return await self._dispute(call, None)
+        if told.status == 200 or told.status in _RUNNING or (told.status in _BUSY and self._is_young(call)):
+            return await self._silent(call, _Token.UNKNOWN, None)
+        return await self._without_gateway(call, None, never_taken=told.status == 404)
 
-    async def _judge(self, call: PaidCall) -> PaidCall:
-        """Close a payment whose change is known; without its answer only the bound can be held against it."""
-        least = max(0, call.paid_msat - call.fee_msat - call.bound_msat)
-        cost = max(0, call.paid_msat - call.fee_msat - (call.change_msat or 0))
-        return await self._books.close(call, verdict(call.change_msat or 0, least), cost_msat=cost)
+    async def _without_gateway(
+        self, call: PaidCall, reason: str | None, *, never_taken: bool = False
+    ) -> PaidCall:
+        """Take the token back where the gateway says nothing of it, or that it never took it."""
+        token = await self._take_back(call)
+        if token is _Token.BACK:
+            return await self._books.load(call.id)
+        if token is _Token.SPENT and never_taken:
+            return await self._dispute(call, "the gateway says that it never took a token that was spent")
+        return await self._silent(call, token, reason)
 
-    async def _dispute(self, call: PaidCall, reason: str) -> PaidCall:
-        missing = max(0, call.paid_msat - call.fee_msat - call.bound_msat)
-        return await self._books.close(call, Judgement(CallState.DISPUTED, missing, reason))
+    async def _silent(self, call: PaidCall, token: _Token, reason: str | None) -> PaidCall:
+        """Try again later; dispute a payment whose gateway has been silent about its change for long."""
+        if self._wallet.transactions.now() - call.created_at > SILENCE_S:
+            if token is _Token.UNKNOWN:
+                token = await self._take_back(call)
+            if token is _Token.BACK:
+                return await self._books.load(call.id)
+            if token is _Token.SPENT:
+                return await self._dispute(call, "the gateway has taken the token and gives no change")
+        return await self._later(call, reason)
 
-    async def _take_back(self, call: PaidCall) -> PaidCall | None:
-        """Swap the token back to this wallet; None where that was not possible."""
+    async def _dispute(self, call: PaidCall, reason: str | None) -> PaidCall:
+        """Close a payment by what is here, since no more will come; a dispute is only put off."""
+        if call.state is CallState.DISPUTED:
+            return await self._later(call, reason)
+        change_msat = call.change_msat or 0
+        judgement = verdict(change_msat, _least(call), reason)
+        return await self._books.close(call, judgement, change_msat=change_msat)
+
+    async def _take_back(self, call: PaidCall) -> _Token:
+        """Swap a token back to this wallet; its payment is then refunded, in the swap's own transaction."""
+        transfer = await self._transfer(call)
+        if transfer is None or transfer.state == "claimed":
+            return _Token.SPENT
+        if transfer.state == "reclaimed":
+            return _Token.BACK
+        if transfer.state == "reclaiming":
+            return _Token.UNKNOWN
         try:
-            return await self._books.reclaim(call, "the token was taken back")
-        except (TokenSpent, TokenUneconomic, MintError):
-            return None
+            await self._wallet.reclaim(call.transfer_id)
+        except TokenSpent:
+            return _Token.SPENT
+        except OtrtaError:
+            return _Token.UNKNOWN
+        return _Token.BACK
 
-    async def _spent(self, call: PaidCall) -> bool:
-        """Tell whether the mint says that the token's proofs are all spent."""
+    async def _states(self, call: PaidCall) -> set[str] | None:
+        """Return the states of a token's proofs at their mint; None where it cannot be asked."""
 
-        def ys(conn: Any, _now: float) -> list[str]:
-            statuses = (ProofStatus.SENT, ProofStatus.SPENT)
-            found = [proofs_with(conn, status=s, holder=call.transfer_id) for s in statuses]
-            return [proof.Y for proofs in found for proof in proofs]
+        def ys(conn: Connection, _now: float) -> list[str]:
+            sent = proofs_with(conn, status=ProofStatus.SENT, holder=call.transfer_id)
+            return [proof.Y for proof in sent]
 
         known = await self._wallet.transactions.run(ys)
         try:
-            states = await self._wallet.mints.client(call.mint).check_state(known)
+            return set((await self._wallet.mints.client(call.mint).check_state(known)).values())
         except OtrtaError:
-            return False
-        return not states or set(states.values()) == {"SPENT"}
+            return None
 
     async def _ask_gateway(self, call: PaidCall) -> _Told | None:
         """Ask the change routes with the original token; None where the token is not at hand any more."""
-        transfers = await self._wallet.transactions.run(
-            lambda conn, _now: load_transfers(conn, transfer_id=call.transfer_id)
-        )
-        token = transfers[0].token if transfers else None
-        if token is None:
+        transfer = await self._transfer(call)
+        if transfer is None or transfer.token is None:
             return None
         told = _Told(404, {}, None)
         for path in CHANGE_PATHS:
-            headers = [(b"X-Cashu", token.encode())]
+            headers = [(b"X-Cashu", transfer.token.encode())]
             reply, data = await ask_for_reply(self._transport, "POST", call.gateway, path, headers)
-            change = next(iter(values(reply.headers, b"x-cashu")), None)
-            told = _Told(reply.status, _object(data), change if (change or "").startswith("cashu") else None)
+            body = _object(data)
+            found = (next(iter(values(reply.headers, b"x-cashu")), None), body.get("token"))
+            change = next((token for token in map(_token_in, found) if token), None)
+            told = _Told(reply.status, body, change)
             if reply.status not in (404, 405):
                 break
         return told
 
+    async def _transfer(self, call: PaidCall) -> Transfer | None:
+        found = await self._wallet.transactions.run(
+            lambda conn, _now: load_transfers(conn, transfer_id=call.transfer_id)
+        )
+        return next(iter(found), None)
+
     async def _later(self, call: PaidCall, reason: str | None) -> PaidCall:
         """Note when to try again, or give a dispute up when its time is over."""
         now = self._wallet.transactions.now()
-        if call.state is CallState.DISPUTED and call.created_at < now - CLAIM_WINDOW_S:
-            return await self._books.update(call, state=CallState.LOST)
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(call.tries, 12))
+        disputed = call.state is CallState.DISPUTED
+        if disputed and call.created_at < now - CLAIM_WINDOW_S:
+            return await self._books.give_up_token(call, state=CallState.LOST)
+        longest_s = LONGEST_PAUSE_OF_A_DISPUTE_S if disputed else LONGEST_PAUSE_S
+        pause_s = min(longest_s, FIRST_PAUSE_S * 2 ** min(call.tries, 30))
         values_: dict[str, Any] = {"tries": call.tries + 1, "next_try_at": now + pause_s}
         if call.state is CallState.IN_FLIGHT:
             values_["state"] = CallState.AWAITING_CHANGE
-        if reason is not None:
+        if reason is not None and not disputed:
             values_["reason"] = reason
         return await self._books.update(call, **values_)
 
-    async def _load(self, call_id: str) -> PaidCall:
-        return await self._wallet.transactions.run(lambda conn, _now: calls.load(conn, call_id))
+    def _is_young(self, call: PaidCall) -> bool:
+        return self._wallet.transactions.now() - call.created_at < PATIENCE_S
+
+
+def _least(call: PaidCall) -> int:
+    return least_change_msat(paid_msat=call.paid_msat, fee_msat=call.fee_msat, bound_msat=call.bound_msat)
+
+
+def _token_in(text: object) -> str | None:
+    token = text.strip() if isinstance(text, str) else ""
+    return token if token.startswith(("cashuA", "cashuB")) else None
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -6,8 +6,11 @@
         └────────────────────────────▶ done | refunded | disputed
     disputed ──▶ done | refunded (the gateway gave it after all) | lost (its time is over)
 
+    done ──▶ disputed (the change was false, or spent already) | refunded (the token was never taken)
+
 A payment is ``in_flight`` from the transaction that takes its proofs out of the wallet. ``done``: its change
 is stored. ``refunded``: the token is ours again. ``disputed``: the gateway kept more than it may.
+``missing_msat`` of a dispute is what has still to come.
 """
 
 import uuid
@@ -17,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, insert, select, update
 
+from otrta_wallet.schema import operations, transfers
 from proxy_trio.schema import CallState, calls
 
 OPEN = (CallState.IN_FLIGHT, CallState.AWAITING_CHANGE)
@@ -43,6 +47,7 @@ class PaidCall:
     change_token: str | None = field(repr=False)
     missing_msat: int | None
     reason: str | None
+    refused: bool
     tries: int
     next_try_at: float
     created_at: float
@@ -62,7 +67,13 @@ def begin(conn: Connection, now: float, **values: Any) -> None:
     """Write a payment that is about to leave."""
     conn.execute(
         insert(calls).values(
-            state=CallState.IN_FLIGHT, tries=0, next_try_at=now, created_at=now, changed_at=now, **values
+            state=CallState.IN_FLIGHT,
+            refused=False,
+            tries=0,
+            next_try_at=now,
+            created_at=now,
+            changed_at=now,
+            **values,
         )
     )
 
@@ -98,6 +109,29 @@ def with_states(conn: Connection, states: Sequence[CallState]) -> list[PaidCall]
     return [_call(row) for row in conn.execute(query)]
 
 
+def of_transfers(conn: Connection, transfer_ids: Sequence[str]) -> list[PaidCall]:
+    """Return the payments that these transfers were made for."""
+    query = select(calls).where(calls.c.transfer_id.in_(transfer_ids))
+    return [_call(row) for row in conn.execute(query)]
+
+
+def with_token_left(conn: Connection) -> list[PaidCall]:
+    """Return the payments that are done and of which the token is still here, oldest first.
+
+    Those whose change waits for its swap are left out: the swap will tell.
+    """
+    waiting = select(operations.c.reference).where(
+        operations.c.reference.is_not(None), operations.c.state.in_(("stored", "prepared"))
+    )
+    query = (
+        select(calls)
+        .join(transfers, transfers.c.id == calls.c.transfer_id)
+        .where(calls.c.state == CallState.DONE, transfers.c.state == "open", calls.c.id.not_in(waiting))
+        .order_by(calls.c.created_at)
+    )
+    return [_call(row) for row in conn.execute(query)]
+
+
 def newest(conn: Connection, limit: int) -> list[PaidCall]:
     """Return the newest payments, newest first."""
     query = select(calls).order_by(calls.c.created_at.desc()).limit(limit)
@@ -129,6 +163,7 @@ def _call(row: Row[Any]) -> PaidCall:
         row.change_token,
         row.missing_msat,
         row.reason,
+        row.refused,
         row.tries,
         row.next_try_at,
         row.created_at,

@@ -1,10 +1,10 @@
 """The client as a whole: wallet, gateways, payer and what runs in the background."""
 
 import os
-import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,51 +13,27 @@ import structlog
 import trio
 from sqlalchemy import Connection
 
-from otrta_core import OtrtaError
-from otrta_wallet import MintRefused, Operation, TokenSpent, Wallet
-from otrta_wallet.decisions import Verdict
+from otrta_wallet import Wallet
+from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio import calls
 from proxy_trio.bookkeeper import Bookkeeper
 from proxy_trio.call_recovery import CallRecovery
+from proxy_trio.calls import PaidCall
+from proxy_trio.cashier import Cashier
 from proxy_trio.client_settings import WALLET_FILE, ClientSettings
 from proxy_trio.gateway import gateway_transport
-from proxy_trio.gateways import Gateways, distrust
+from proxy_trio.gateways import Gateways, gateway_url
+from proxy_trio.participant import ClientParticipant
 from proxy_trio.schema import CallState
+from proxy_trio.swapping import Swapper
 from proxy_trio.wallet_payer import WalletPayer
 
 _log = structlog.get_logger(__name__)
 
 VERSION_TABLE: Final = "client_version"
 RECOVER_EVERY_S: Final = 15.0
-SHORTEST_SWAP_DELAY_S: Final = 0.5
-
-
-class ClientParticipant:
-    """Disputes a payment whose change turned out to be spent, together with the failed swap."""
-
-    def operation_done(self, conn: Connection, operation: Operation) -> None:
-        """Nothing to do: kept change counts from the moment it is stored."""
-
-    def operation_failed(self, conn: Connection, operation: Operation, verdict: Verdict) -> None:
-        """The change was not ours to have: the gateway handed it out twice, or never had it."""
-        if operation.kind != "redeem" or operation.reference is None or verdict is not Verdict.FAIL_SPENT:
-            return
-        try:
-            call = calls.load(conn, operation.reference)
-        except KeyError:
-            return
-        reason = "the change had been spent already"
-        calls.change(
-            conn,
-            operation.created_at,
-            call.id,
-            was=(*calls.OPEN, CallState.DISPUTED, CallState.DONE),
-            state=CallState.DISPUTED,
-            missing_msat=call.change_msat,
-            change_msat=0,
-            reason=reason,
-        )
-        distrust(conn, operation.created_at, call.gateway, reason)
+SIDE_BY_SIDE: Final = 8
+"""How many payments are settled at once, so that a silent gateway holds up no other."""
 
 
 @dataclass(slots=True)
@@ -70,17 +46,18 @@ class Client:
     gateways: Gateways
     payer: WalletPayer
     recovery: CallRecovery
-    _wake: trio.Event
-    _locks: dict[str, trio.Lock]
+    swapper: Swapper
+    _wake: trio.Event = field(default_factory=trio.Event)
+    _locks: dict[str, trio.Lock] = field(default_factory=dict)
 
     async def settle_call(self, call_id: str) -> None:
-        """Bring one payment as far as it can be brought now; one at a time for each."""
+        """Bring one payment as far as it can be brought now; one at a time for each. Never raises."""
         lock = self._locks.setdefault(call_id, trio.Lock())
         async with lock:
             try:
                 await self.recovery.settle(call_id)
-            except OtrtaError as error:
-                _log.warning("call_not_settled", call=call_id, reason=error.code)
+            except Exception as error:
+                _log.error("call_not_settled", call=call_id, error=type(error).__name__)
         if not lock.statistics().tasks_waiting:
             self._locks.pop(call_id, None)
 
@@ -94,23 +71,26 @@ class Client:
         run = self.wallet.transactions.run
         now = self.wallet.transactions.now()
         states = (*calls.OPEN, CallState.DISPUTED)
-        for call in await run(lambda conn, _now: calls.with_states(conn, states)):
-            due = at_once or call.next_try_at <= now
-            if due and call.id not in self.payer.running:
-                await self.settle_call(call.id)
+        limit = trio.CapacityLimiter(SIDE_BY_SIDE)
+        async with trio.open_nursery() as nursery:
+            for call in await run(lambda conn, _now: calls.with_states(conn, states)):
+                if (at_once or call.next_try_at <= now) and call.id not in self.payer.running:
+                    nursery.start_soon(self._settle_within, limit, call)
+            for call in await run(_with_token_left):
+                nursery.start_soon(self._verify_within, limit, call)
         left = await run(lambda conn, _now: calls.with_states(conn, calls.OPEN))
         return found.open + len(left)
 
-    async def redeem_kept(self) -> None:
-        """Swap all change that waits for it, each by itself."""
-        for operation in await self.wallet.kept():
-            await self._redeem(operation.id)
+    async def _settle_within(self, limit: trio.CapacityLimiter, call: PaidCall) -> None:
+        async with limit:
+            await self.settle_call(call.id)
 
-    async def _redeem(self, operation_id: str) -> None:
-        try:
-            await self.wallet.redeem(operation_id)
-        except (TokenSpent, MintRefused, OtrtaError):
-            return  # it is closed, or stays kept for the next round
+    async def _verify_within(self, limit: trio.CapacityLimiter, call: PaidCall) -> None:
+        async with limit:
+            try:
+                await self.recovery.verify(call)
+            except Exception as error:
+                _log.error("call_not_verified", call=call.id, error=type(error).__name__)
 
     def wake(self, _call_id: str) -> None:
         """Have the background look at open payments now."""
@@ -120,34 +100,17 @@ class Client:
         """Do what runs in the background, until cancelled: recovery on a timer, swaps at random delays."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._recover_for_ever)
-            nursery.start_soon(self._swap_for_ever, nursery)
+            nursery.start_soon(self.swapper.run)
 
     async def _recover_for_ever(self) -> None:
         while True:
+            self._wake = trio.Event()
             try:
                 await self.recover_once()
             except Exception as error:
                 _log.error("recovery_failed", error=type(error).__name__)
             with trio.move_on_after(RECOVER_EVERY_S):
                 await self._wake.wait()
-            self._wake = trio.Event()
-
-    async def _swap_for_ever(self, nursery: trio.Nursery) -> None:
-        waiting: set[str] = set()
-
-        async def swap_later(operation_id: str) -> None:
-            # when each swap happens must not tell which call it belongs to
-            longest = max(self.settings.privacy.swap_delay_s, SHORTEST_SWAP_DELAY_S)
-            await trio.sleep(random.SystemRandom().uniform(SHORTEST_SWAP_DELAY_S, longest))
-            await self._redeem(operation_id)
-            waiting.discard(operation_id)
-
-        while True:
-            for operation in await self.wallet.kept():
-                if operation.id not in waiting:
-                    waiting.add(operation.id)
-                    nursery.start_soon(swap_later, operation.id)
-            await trio.sleep(SHORTEST_SWAP_DELAY_S)
 
 
 @asynccontextmanager
@@ -161,10 +124,15 @@ async def open_client(
     """
     make_private(home)
     async with AsyncExitStack() as stack:
+        wallet: Wallet
+
+        def give_up(conn: Connection, now: float, transfer_id: str) -> None:
+            wallet.close_transfer(conn, now, transfer_id)
+
         wallet = await stack.enter_async_context(
             Wallet.open(
                 f"sqlite:///{home / WALLET_FILE}",
-                participants=[ClientParticipant()],
+                participants=[ClientParticipant(time.time, give_up)],
                 migrations=[("proxy_trio", VERSION_TABLE)],
             )
         )
@@ -173,20 +141,37 @@ async def open_client(
         gateways = Gateways(wallet.transactions, transport)
         bookkeeper = Bookkeeper(wallet)
         recovery = CallRecovery(wallet, bookkeeper, transport)
+        swapper = Swapper(wallet, bookkeeper, settings.privacy.swap_delay_s)
         client: Client
 
         async def settle_now(call_id: str) -> None:
             await client.settle_call(call_id)
 
         payer = WalletPayer(
-            wallet, gateways, bookkeeper, settings.limits, lambda call_id: client.wake(call_id), settle_now
+            wallet,
+            gateways,
+            bookkeeper,
+            Cashier(wallet, settings.limits, swapper.swap_now),
+            lambda call_id: client.wake(call_id),
+            settle_now,
         )
-        client = Client(home, settings, wallet, gateways, payer, recovery, trio.Event(), {})
-        for url in settings.mints:
-            await wallet.mints.add(url, offline_ok=True)
-        for url in settings.gateways:
-            await gateways.add(url, offline_ok=True)
+        client = Client(home, settings, wallet, gateways, payer, recovery, swapper)
+        await _add_from_settings(client)
         yield client
+
+
+async def _add_from_settings(client: Client) -> None:
+    for url in client.settings.mints:
+        if normalize_mint_url(url) not in client.wallet.mints.urls:
+            await client.wallet.mints.add(url, offline_ok=True)
+    known = {entry.url for entry in await client.gateways.entries()}
+    for url in client.settings.gateways:
+        if gateway_url(url) not in known:
+            await client.gateways.add(url, offline_ok=True)
+
+
+def _with_token_left(conn: Connection, _now: float) -> list[PaidCall]:
+    return calls.with_token_left(conn)
 
 
 def make_private(home: Path) -> None:

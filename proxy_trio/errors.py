@@ -20,6 +20,9 @@
           │    └── GatewayTimeout        gateway_timeout, 504
           ├── InternalFailure            internal_error, 500
           ├── Stopping                   stopping, 503
+          ├── ActionUnknown              action_unknown, 404
+          ├── ActionInvalid              action_invalid, 400
+          ├── MintInUse                  mint_in_use, 409
           └── PortTaken                  port_taken, never answered: the proxy cannot start
 
 A body that is wrong in itself is ``otrta_core.InvalidRequest`` (invalid_request, 400), the same error
@@ -196,6 +199,27 @@ class Stopping(ProxyError):
     code = "stopping"
     http_status = 503
     may_have_paid = True
+
+
+class ActionUnknown(ProxyError):
+    """There is no wallet action of this name."""
+
+    code = "action_unknown"
+    http_status = 404
+
+
+class ActionInvalid(ProxyError):
+    """A parameter of a wallet action is missing, unknown or out of bounds."""
+
+    code = "action_invalid"
+    http_status = 400
+
+
+class MintInUse(ProxyError):
+    """The mint cannot be taken off the list: money is there, or the settings name it."""
+
+    code = "mint_in_use"
+    http_status = 409
 
 
 class PortTaken(ProxyError):

@@ -1,5 +1,6 @@
 """The gateways that may be paid: a stored list, what each says of itself, and which of them is trusted."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,6 +16,10 @@ from proxy_trio.gateway_info import GatewayInfo, fetch_info
 from proxy_trio.schema import gateways
 
 INFO_HOLDS_S = 60.0
+STALE_AFTER_S = 900.0
+"""Until when an info may stand in for one that cannot be had; a price that rose is told by the gateway."""
+FAILURE_HOLDS_S = 5.0
+"""How long a gateway that did not answer is not asked again, so that each call does not wait for it."""
 
 
 class GatewayNotKnown(OtrtaError):
@@ -39,6 +44,8 @@ class Gateways:
         self._db = transactions
         self._transport = transport
         self._infos: dict[str, tuple[float, GatewayInfo]] = {}
+        self._failures: dict[str, tuple[float, GatewayFailure]] = {}
+        self._locks: dict[str, trio.Lock] = defaultdict(trio.Lock)
 
     async def entries(self) -> list[GatewayEntry]:
         """Return all gateways in the order they were added."""
@@ -64,43 +71,83 @@ class Gateways:
             if not offline_ok:
                 raise
 
-        def write(conn: Connection, now: float) -> None:
-            if conn.execute(select(gateways.c.url).where(gateways.c.url == url)).first() is None:
+        def write(conn: Connection, now: float) -> GatewayEntry:
+            row = conn.execute(select(gateways).where(gateways.c.url == url)).first()
+            if row is None:
                 conn.execute(insert(gateways).values(url=url, name=name, added_at=now))
+                return GatewayEntry(url, name, None)
+            if name is not None:
+                conn.execute(update(gateways).where(gateways.c.url == url).values(name=name))
+            return GatewayEntry(url, name or row.name, row.distrusted_for)
 
-        await self._db.run(write)
-        return GatewayEntry(url, name, None)
+        return await self._db.run(write)
 
-    async def remove(self, url: str) -> None:
-        """Take a gateway off the list; raises GatewayNotKnown."""
+    async def remove(self, url: str) -> str:
+        """Take a gateway off the list and return its URL in normal form; raises GatewayNotKnown."""
         known = gateway_url(url)
         removed = await self._db.run(
             lambda conn, _now: conn.execute(delete(gateways).where(gateways.c.url == known)).rowcount
         )
         if not removed:
             raise GatewayNotKnown(f"{known} is not in the list: see `otrta gateways`")
+        return known
 
-    async def trust(self, url: str) -> None:
-        """Let a gateway be paid again that kept too much; raises GatewayNotKnown."""
-        if not await self._db.run(_set_distrust, gateway_url(url), None):
-            raise GatewayNotKnown(f"{url} is not in the list: see `otrta gateways`")
+    async def trust(self, url: str) -> str:
+        """Let a gateway be paid again that kept too much; returns and raises as ``remove``."""
+        known = gateway_url(url)
+        if not await self._db.run(_set_distrust, known, None):
+            raise GatewayNotKnown(f"{known} is not in the list: see `otrta gateways`")
+        return known
+
+    async def look_at(self, url: str) -> tuple[str, GatewayInfo]:
+        """Ask a gateway, of the list or not, for its info now; returns its URL in normal form too."""
+        known = gateway_url(url)
+        return known, await self.info(known, fresh=True)
 
     async def info(self, url: str, *, fresh: bool = False) -> GatewayInfo:
-        """Return what a gateway says of itself, at most ``INFO_HOLDS_S`` old.
+        """Return what a gateway says of itself, at most ``INFO_HOLDS_S`` old if it answers.
+
+        Args:
+            url: in normal form.
+            fresh: ask it now, and take nothing older.
 
         Raises:
             GatewayFailure: it had to be asked and did not answer.
         """
-        at_hand = self._infos.get(url)
-        if not fresh and at_hand is not None and trio.current_time() - at_hand[0] < INFO_HOLDS_S:
-            return at_hand[1]
-        info = await fetch_info(self._transport, url)
-        self._infos[url] = (trio.current_time(), info)
-        return info
+        if fresh:
+            return await self._fetch(url)
+        async with self._locks[url]:
+            info = self._at_hand(url, INFO_HOLDS_S)
+            if info is not None:
+                return info
+            try:
+                failed_at, failure = self._failures.get(url, (float("-inf"), None))
+                if failure is not None and trio.current_time() - failed_at < FAILURE_HOLDS_S:
+                    raise failure
+                return await self._fetch(url)
+            except GatewayFailure:
+                stale = self._at_hand(url, STALE_AFTER_S)
+                if stale is None:
+                    raise
+                return stale
 
     def forget_info(self, url: str) -> None:
         """Ask the gateway again before the next call."""
         self._infos.pop(url, None)
+
+    def _at_hand(self, url: str, longest_s: float) -> GatewayInfo | None:
+        asked_at, info = self._infos.get(url, (float("-inf"), None))
+        return info if trio.current_time() - asked_at < longest_s else None
+
+    async def _fetch(self, url: str) -> GatewayInfo:
+        try:
+            info = await fetch_info(self._transport, url)
+        except GatewayFailure as error:
+            self._failures[url] = (trio.current_time(), type(error)(error.message))
+            raise
+        self._failures.pop(url, None)
+        self._infos[url] = (trio.current_time(), info)
+        return info
 
 
 def distrust(conn: Connection, _now: float, url: str, reason: str) -> None:

@@ -16,10 +16,8 @@ class Judgement:
     reason: str | None = None
 
 
-def least_change_msat(
+def most_charge_msat(
     *,
-    paid_msat: int,
-    fee_msat: int,
     bound_msat: int,
     failed: bool,
     unit: str,
@@ -27,11 +25,9 @@ def least_change_msat(
     price: ModelPrice | None,
     usage: Usage | None,
 ) -> int:
-    """Return the least change that a gateway may give for a payment.
+    """Return the most that a gateway may keep of a payment, beside the mint's fee.
 
     Args:
-        paid_msat: the token's face value.
-        fee_msat: its input fee, by our own count.
         bound_msat: the most that the call may cost: its quote, or all that was paid where that capped it.
         failed: whether the call failed, so that nothing may be kept.
         unit: of the token.
@@ -39,19 +35,37 @@ def least_change_msat(
         price: the gateway's published price, or None where it published none.
         usage: as the answer states it, or None where it states none.
     """
-    available = paid_msat - fee_msat
     if failed:
-        return max(0, available)
+        return 0
     most = bound_msat
     if price is not None and usage is not None:
         most = min(most, cost_msat(price, usage))
     policy: Rounding = "up" if rounding == "stochastic" else rounding
-    return max(0, available - round_charge_msat(most, Unit.parse(unit), policy))
+    return round_charge_msat(most, Unit.parse(unit), policy)
 
 
-def verdict(change_msat: int, least_msat: int) -> Judgement:
-    """Return how a payment is closed whose change is known."""
+def least_change_msat(*, paid_msat: int, fee_msat: int, bound_msat: int) -> int:
+    """Return the least change that a gateway may give for a payment.
+
+    Args:
+        paid_msat: the token's face value.
+        fee_msat: its input fee, by our own count.
+        bound_msat: the most that the gateway may keep.
+    """
+    return max(0, paid_msat - fee_msat - bound_msat)
+
+
+def verdict(change_msat: int, least_msat: int, reason: str | None = None) -> Judgement:
+    """Return how a payment is closed whose change is known.
+
+    Args:
+        change_msat: what came back.
+        least_msat: what had to come back.
+        reason: why there is too little, where that is known.
+    """
     if change_msat >= least_msat:
         return Judgement(CallState.DONE)
     missing = least_msat - change_msat
-    return Judgement(CallState.DISPUTED, missing, f"the change is {format_msat(missing)} too little")
+    return Judgement(
+        CallState.DISPUTED, missing, reason or f"the change is {format_msat(missing)} too little"
+    )

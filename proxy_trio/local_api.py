@@ -23,7 +23,7 @@ from proxy_trio.errors import BodyTooLarge
 from proxy_trio.guard import WALLET_PREFIX
 
 SERVE_FILE: Final = "serve.json"
-TOKEN_FILE: Final = "local.token"
+TOKEN_FILE: Final = "local.token"  # noqa: S105  # a name
 MAX_PARAMS_BYTES: Final = 4 << 20
 
 

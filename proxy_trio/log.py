@@ -54,8 +54,8 @@ def _without_traceback(
     return event
 
 
-def _redacted(_logger: Any, _method: str, line: str) -> str:
-    return redact(line)
+def _redacted(_logger: Any, _method: str, line: Any) -> str:
+    return redact(str(line))
 
 
 class _Formatter(logging.Formatter):

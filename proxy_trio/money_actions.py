@@ -56,7 +56,7 @@ async def send(client: Client, params: AmountParams) -> dict[str, Any]:
         transfer = await client.wallet.send(mint, amount, unit)
     except NotEnoughFunds:
         # some of what is available may be change that waits for its swap
-        if not await client.redeem_kept(mint, unit):
+        if not await client.swapper.swap_now(mint, unit):
             raise
         transfer = await client.wallet.send(mint, amount, unit)
     return {
@@ -103,7 +103,7 @@ async def claim_invoice(client: Client, params: QuoteIdParams) -> dict[str, Any]
 async def recover(client: Client, _params: NoParams) -> dict[str, Any]:
     """End what can be ended now; ``open`` says how much may still end by itself."""
     still_open = await client.recover_once(at_once=True)
-    await client.redeem_kept()
+    await client.swapper.swap_now()
     disputed = await client.wallet.transactions.run(
         lambda conn, _now: calls.with_states(conn, [CallState.DISPUTED])
     )
@@ -121,7 +121,9 @@ def _mints(client: Client, params: AmountParams) -> Sequence[str]:
         return known
     url = normalize_mint_url(params.mint)
     if url not in known:
-        raise MintNotKnown(f"This wallet does not use {url}. If you trust that mint: `otrta mints add {url}`.")
+        raise MintNotKnown(
+            f"This wallet does not use {url}. If you trust that mint: `otrta mints add {url}`."
+        )
     return [url]
 
 
@@ -162,6 +164,6 @@ async def _source(client: Client, params: AmountParams) -> tuple[str, Unit, int]
         default=0,
     )
     raise NotEnoughFunds(
-        f"{format_msat(params.amount_msat)} were asked for, and no mint here holds more than {format_msat(best)} "
-        "that can be spent: a token is of one mint. See `otrta balance`; top up with `otrta invoice AMOUNT`."
+        f"{format_msat(params.amount_msat)} were asked for, and at most {format_msat(best)} can be spent at "
+        "one mint, which a token is made of. See `otrta balance`; top up with `otrta invoice AMOUNT`."
     )

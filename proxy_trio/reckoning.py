@@ -9,10 +9,11 @@ from otrta_core.sse import data_of
 from otrta_core.usage import usage_from_body
 from proxy_trio.calls import PaidCall
 from proxy_trio.gateway_info import GatewayInfo
-from proxy_trio.judge import Judgement, least_change_msat, verdict
+from proxy_trio.judge import Judgement, least_change_msat, most_charge_msat, verdict
 from proxy_trio.payer import Attempt, Ending, Outcome
 
-REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 409, 413, 415, 422, 429, 503})
+REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 503})
+"""Statuses of which it is likely that the token was not touched, so that its mint is asked first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,24 +25,32 @@ class PaidAttempt(Attempt):
     may_retry: bool = True
 
 
-def judge(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> Judgement | None:
-    """Judge what came back; None where the change has to be asked for first."""
-    if outcome.ending is not Ending.COMPLETE and call.change_msat is None:
-        return None
-    failed = outcome.status is not None and outcome.status >= 400
-    least = least_change_msat(
-        paid_msat=call.paid_msat,
-        fee_msat=call.fee_msat,
+def may_keep_msat(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> int:
+    """Return the most that the gateway may keep of a payment, by how the call ended."""
+    return most_charge_msat(
         bound_msat=call.bound_msat,
-        failed=failed,
+        failed=outcome.status is not None and outcome.status >= 400,
         unit=call.unit,
         rounding=attempt.info.rounding,
         price=attempt.price,
         usage=_usage(outcome),
     )
-    if call.change_msat is None and (failed or least > 0 or _owes(outcome)):
+
+
+def judge(call: PaidCall, bound_msat: int, outcome: Outcome) -> Judgement | None:
+    """Judge what came back; None where the change has to be asked for first.
+
+    Args:
+        call: the payment, with the change that came.
+        bound_msat: of ``may_keep_msat``.
+        outcome: how the call ended.
+    """
+    least = least_change_msat(paid_msat=call.paid_msat, fee_msat=call.fee_msat, bound_msat=bound_msat)
+    if call.change_msat is not None:
+        return verdict(call.change_msat, least)
+    if outcome.ending is not Ending.COMPLETE or least > 0 or _owes(outcome):
         return None
-    return verdict(call.change_msat or 0, least)
+    return verdict(0, least)
 
 
 def _owes(outcome: Outcome) -> bool:
@@ -84,14 +93,20 @@ def asked_by(outcome: Outcome) -> PaymentRequest | None:
     elif outcome.status != 402:
         return None
     try:
-        return PaymentRequest.parse(text)
+        asked = PaymentRequest.parse(text)
     except PaymentRequestError:
         return None
+    return None if asked.nut10 is not None else asked  # locks are not made yet
+
+
+def was_refused(outcome: Outcome) -> bool:
+    """Tell whether the gateway refused the call before it took the token, as far as its answer shows."""
+    return outcome.ending is Ending.COMPLETE and outcome.status in REFUSALS and not _owes(outcome)
 
 
 def waiting_for(outcome: Outcome) -> str:
     """Say what an open payment waits for."""
-    if outcome.status in REFUSALS:
+    if was_refused(outcome):
         return f"refused with HTTP {outcome.status}: the token is being taken back"
     return "the change is being fetched"
 

@@ -37,15 +37,16 @@ calls = Table(
     Column("stream", Boolean, nullable=False),
     Column("mint", String, nullable=False),
     Column("unit", String, nullable=False),
-    Column("transfer_id", String, nullable=False),
+    Column("transfer_id", String, nullable=False, index=True),
     Column("paid_msat", BigInteger, nullable=False),
     Column("fee_msat", BigInteger, nullable=False),  # what redeeming the token costs, by our own count
     Column("bound_msat", BigInteger, nullable=False),  # the most that the call may cost
     Column("cost_msat", BigInteger),
     Column("change_msat", BigInteger),
-    Column("change_token", Text),  # as it came, until its proofs are stored
+    Column("change_token", Text),  # as it came, until its proofs are stored: see bookkeeper
     Column("missing_msat", BigInteger),  # what the gateway owes by our own count
     Column("reason", Text),
+    Column("refused", Boolean, nullable=False, default=False),  # its mint is asked before its gateway
     Column("tries", Integer, nullable=False, default=0),
     Column("next_try_at", Float, nullable=False),
     Column("created_at", Float, nullable=False, index=True),

@@ -81,6 +81,7 @@ class FaultProxy:
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
     met: list[Fault] = field(default_factory=list)
+    met_one: threading.Event = field(default_factory=threading.Event)
     _armed: list[tuple[re.Pattern[str], Fault]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,6 +98,7 @@ class FaultProxy:
                 if pattern.search(seen.path):
                     del self._armed[index]
                     self.met.append(fault)
+                    self.met_one.set()
                     return fault
         return Fault("none")
 

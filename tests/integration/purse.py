@@ -1,4 +1,4 @@
-"""Plain e-cash for tests: made at a real mint with nothing but the core, so that no wallet vouches for itself."""
+"""E-cash for tests, made at a real mint with nothing but the core: no wallet vouches for itself."""
 
 import secrets
 from collections.abc import Iterable, Sequence

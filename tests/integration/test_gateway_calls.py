@@ -1,5 +1,6 @@
 """Calls that are paid for: what they cost, what comes back, and in which form."""
 
+import itertools
 import socket
 import time
 
@@ -260,7 +261,7 @@ def test_the_words_of_a_stream_come_as_they_are_made(shop: Shop, purse: Purse) -
                 arrived.append(time.monotonic() - began)
     assert len(arrived) >= 20
     assert arrived[5] < 1.6 < arrived[-1]
-    assert max(b - a for a, b in zip(arrived, arrived[1:], strict=False)) < 0.9
+    assert max(b - a for a, b in itertools.pairwise(arrived)) < 0.9
 
 
 def test_change_comments_are_for_streams_only(shop: Shop, purse: Purse) -> None:
@@ -303,15 +304,6 @@ def test_an_answer_over_the_bound_leaves_its_change_at_the_change_route(shop: Sh
     assert (left.status, left.json["cost_msat"]) == (200, COST_MSAT)
     assert left.change is not None
     assert left.change.amount == PAID - COST_MSAT
-
-
-def test_a_stream_over_the_bound_carries_its_change_in_comments(shop: Shop, purse: Purse) -> None:
-    token = purse.token(PAID)
-    served = shop.buy(token, chat("demo-big", stream=True))
-    assert len(served.text) == 50_000_000
-    assert "x-cashu" not in served.headers
-    assert add_up(served) == COST_MSAT
-    assert shop.change(token).headers["x-cashu"] == served.comments["x-cashu"]
 
 
 def leave(port: int, token: Token, body: dict[str, object], after: bytes, headers: str = "") -> None:

@@ -3,15 +3,14 @@
 import json
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select
 
 from otrta_cli.processes import free_port, mint_python, start_mint
 from otrta_core import KeysetError, Token
 from otrta_wallet import MintRefused, MintUnreachable, OutcomeUnknown, WalletError
 from otrta_wallet.executor import LANDS_WITHIN_S
-from otrta_wallet.schema import outputs
 from tests.fault_proxy import Fault, fault_proxy
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
 
@@ -184,10 +183,8 @@ async def test_strangers_make_us_ask_for_keysets_once_a_minute_only(alice, count
     async with open_wallet("carol", http=http) as carol:
         await carol.mints.add(mint.url)
         calls.clear()
-        unknown = json.loads(json.dumps("00" + "ef" * 7))
-        forged = Token(
-            mint.url, "msat", tuple(p.__class__(p.amount, unknown, p.secret, p.C) for p in token.proofs)
-        )
+        unknown = "00" + "ef" * 7
+        forged = Token(mint.url, "msat", tuple(replace(p, id=unknown) for p in token.proofs))
         for _ in range(5):
             with pytest.raises(KeysetError):
                 await carol.inspect(forged)
@@ -203,10 +200,6 @@ async def test_short_keyset_ids_are_read_as_the_full_ones(alice, bob, mint):
     await top_up(alice, mint.url, 100)
     text = (await alice.send(mint.url, 60, "msat")).token
     full = Token.parse(text)
-    short = Token(
-        full.mint, full.unit, tuple(p.__class__(p.amount, p.id[:16], p.secret, p.C) for p in full.proofs)
-    )
+    short = Token(full.mint, full.unit, tuple(replace(p, id=p.id[:16]) for p in full.proofs))
     assert (await bob.receive(short)).amount == 60
-    count = select(func.count()).select_from(outputs)
-    assert await bob.transactions.run(lambda conn, _now: conn.execute(count).scalar_one()) > 0
     await assert_really_there(bob)

@@ -63,7 +63,9 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize(("anyio_backend", "lie"), zip(cycle(["asyncio", "trio"]), LIES.values()), ids=LIES)
+@pytest.mark.parametrize(
+    ("anyio_backend", "lie"), list(zip(cycle(["asyncio", "trio"]), LIES.values(), strict=False)), ids=LIES
+)
 async def test_a_false_signature_is_not_stored_and_the_right_one_is_asked_for_again(alice, network, lie):
     await top_up(alice, network.url, 100)
     transfer = await alice.send(network.url, 60, "msat")

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("change_token", sa.Text(), nullable=True),
         sa.Column("missing_msat", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("refused", sa.Boolean(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("next_try_at", sa.Float(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
@@ -36,6 +37,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_calls_created_at"), "calls", ["created_at"], unique=False)
     op.create_index(op.f("ix_calls_state"), "calls", ["state"], unique=False)
+    op.create_index(op.f("ix_calls_transfer_id"), "calls", ["transfer_id"], unique=False)
     op.create_table(
         "gateways",
         sa.Column("url", sa.String(), nullable=False),

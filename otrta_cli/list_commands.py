@@ -1,0 +1,161 @@
+"""The commands on the wallet's lists and settings: mints, gateways, config."""
+
+from pathlib import Path
+
+import click
+
+from otrta_cli.wallet_commands import as_json_option, show
+from otrta_cli.wallet_link import WalletLink
+
+
+@click.group(invoke_without_command=True)
+@as_json_option
+@click.pass_context
+def mints(context: click.Context, as_json: bool) -> None:
+    """List the mints that may hold money; add or remove one."""
+    if context.invoked_subcommand is None:
+        _list_mints(as_json)
+
+
+@mints.command("list")
+@as_json_option
+def mints_list(as_json: bool) -> None:
+    """List the mints, with their units and what is there."""
+    _list_mints(as_json)
+
+
+@mints.command("add")
+@click.argument("url")
+@as_json_option
+def mints_add(url: str, as_json: bool) -> None:
+    """Let the wallet hold money at the mint at URL; whoever runs it can make that money worthless."""
+    from otrta_cli.render import show_units
+
+    added = WalletLink().act("mints_add", url=url)
+    show(added, as_json, lambda mint: click.echo(f"Added {mint['url']}: {show_units(mint['units'])}."))
+
+
+@mints.command("remove")
+@click.argument("url")
+@as_json_option
+def mints_remove(url: str, as_json: bool) -> None:
+    """Take the mint at URL off the list; refused while money is there."""
+    removed = WalletLink().act("mints_remove", url=url)
+    show(removed, as_json, lambda mint: click.echo(f"Removed {mint['url']}."))
+
+
+@mints.command("info")
+@click.argument("url")
+@as_json_option
+def mints_info(url: str, as_json: bool) -> None:
+    """Show what a mint of the list says of itself."""
+    from otrta_cli.render import show_mint
+
+    show(WalletLink().act("mints_info", url=url), as_json, show_mint)
+
+
+@click.group(invoke_without_command=True)
+@as_json_option
+@click.pass_context
+def gateways(context: click.Context, as_json: bool) -> None:
+    """List the gateways that may be paid; add, remove or trust one."""
+    if context.invoked_subcommand is None:
+        _list_gateways(as_json)
+
+
+@gateways.command("list")
+@as_json_option
+def gateways_list(as_json: bool) -> None:
+    """List the gateways, and why one is not paid any more."""
+    _list_gateways(as_json)
+
+
+@gateways.command("add")
+@click.argument("url")
+@as_json_option
+def gateways_add(url: str, as_json: bool) -> None:
+    """Let the gateway at URL be paid for LLM calls, within the budgets."""
+    added = WalletLink().act("gateways_add", url=url)
+    show(added, as_json, lambda gateway: click.echo(f"Added {gateway['url']}."))
+
+
+@gateways.command("remove")
+@click.argument("url")
+@as_json_option
+def gateways_remove(url: str, as_json: bool) -> None:
+    """Take the gateway at URL off the list; what it owes is still asked for."""
+    removed = WalletLink().act("gateways_remove", url=url)
+    show(removed, as_json, lambda gateway: click.echo(f"Removed {gateway['url']}."))
+
+
+@gateways.command("info")
+@click.argument("url")
+@as_json_option
+def gateways_info(url: str, as_json: bool) -> None:
+    """Show the mints and prices of the gateway at URL."""
+    from otrta_cli.render import show_gateway
+
+    show(WalletLink().act("gateways_info", url=url), as_json, show_gateway)
+
+
+@gateways.command("trust")
+@click.argument("url")
+@as_json_option
+def gateways_trust(url: str, as_json: bool) -> None:
+    """Let the gateway at URL be paid again after a dispute."""
+    trusted = WalletLink().act("gateways_trust", url=url)
+    show(trusted, as_json, lambda gateway: click.echo(f"{gateway['url']} may be paid again."))
+
+
+@click.group(invoke_without_command=True)
+@as_json_option
+@click.pass_context
+def config(context: click.Context, as_json: bool) -> None:
+    """Show the settings in force, and the wallet's seed words."""
+    if context.invoked_subcommand is None:
+        _show_config(as_json)
+
+
+@config.command("show")
+@as_json_option
+def config_show(as_json: bool) -> None:
+    """Show the settings in force."""
+    _show_config(as_json)
+
+
+@config.command("path")
+@as_json_option
+def config_path(as_json: bool) -> None:
+    """Show where the settings are."""
+    from proxy_trio.client_settings import CONFIG_FILE
+
+    path: Path = WalletLink().home / CONFIG_FILE
+    show({"config_file": str(path), "exists": path.exists()}, as_json, lambda _told: click.echo(path))
+
+
+@config.command("seed")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+@as_json_option
+def config_seed(yes: bool, as_json: bool) -> None:
+    """Show the wallet's seed words. Whoever has them has the money."""
+    if not yes:
+        click.confirm("Show the words that hold this wallet's money on the screen?", abort=True, err=True)
+    show(WalletLink().act("seed"), as_json, lambda told: click.echo(told["words"]))
+
+
+def _list_mints(as_json: bool) -> None:
+    from otrta_cli.render import show_mints
+
+    show(WalletLink().act("mints"), as_json, show_mints)
+
+
+def _list_gateways(as_json: bool) -> None:
+    from otrta_cli.render import show_gateways
+
+    show(WalletLink().act("gateways"), as_json, show_gateways)
+
+
+def _show_config(as_json: bool) -> None:
+    from otrta_cli.render import show_config
+
+    show(WalletLink().act("config"), as_json, show_config)

@@ -1,0 +1,295 @@
+"""What the wallet's commands show to a person: short, aligned, and what to do next where there is nothing."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from otrta_core import PaymentRequest, Token, format_msat
+
+_STATES: Final = {
+    "in_flight": "on its way",
+    "awaiting_change": "awaiting change",
+    "disputed": "DISPUTED",
+}
+
+
+def show_balance(shown: Mapping[str, Any]) -> None:
+    """Show what the wallet has, at each mint."""
+    _say(f"{format_msat(shown['available_msat'])} can be spent")
+    if shown["pending_msat"]:
+        _say(f"{format_msat(shown['pending_msat'])} pending: see `otrta pending`")
+    rows = [
+        (f"  {row['url']}", f"{row['available']:,} {row['unit']}", _also(row["pending"], row["unit"]))
+        for row in shown["mints"]
+    ]
+    _columns(rows, right=(1,))
+    if not shown["total_msat"]:
+        _say("Top it up: `otrta invoice AMOUNT`, or `otrta receive TOKEN`.")
+
+
+def show_history(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Show what happened, newest first."""
+    if not entries:
+        _say("Nothing has happened yet. Top the wallet up: `otrta invoice AMOUNT`.")
+        return
+    _columns(
+        [
+            (
+                _time(entry["time"]),
+                entry["kind"],
+                _signed(entry["amount_msat"]),
+                _details(entry),
+            )
+            for entry in entries
+        ],
+        right=(2,),
+    )
+
+
+def show_pending(payments: Sequence[Mapping[str, Any]]) -> None:
+    """Show the payments that are not settled."""
+    if not payments:
+        _say("Nothing is pending.")
+        return
+    _columns(
+        [
+            (
+                _time(payment["since"]),
+                _STATES.get(payment["state"], payment["state"]),
+                format_msat(payment["paid_msat"]),
+                payment["gateway"],
+                payment["reason"] or "",
+            )
+            for payment in payments
+        ],
+        right=(2,),
+    )
+    _say("`otrta recover` asks for it now.")
+    if any(payment["state"] == "disputed" for payment in payments):
+        _say("A gateway with a dispute is not paid any more; `otrta gateways trust URL` changes that.")
+
+
+def show_recovery(result: Mapping[str, Any]) -> None:
+    """Show how a recovery ended."""
+    if result["open"]:
+        _say(f"{result['open']} still open: see `otrta pending`, and try again later.")
+    else:
+        _say("Nothing is open.")
+    if result["disputed"]:
+        _say(f"{result['disputed']} disputed: see `otrta pending`.")
+
+
+def show_mints(mints: Sequence[Mapping[str, Any]]) -> None:
+    """Show the mints that may hold money."""
+    if not mints:
+        _say("No mint yet. Add one that you trust with money: `otrta mints add URL`.")
+        return
+    _columns(
+        [(mint["url"], show_units(mint["units"]), format_msat(mint["available_msat"])) for mint in mints],
+        right=(2,),
+    )
+
+
+def show_mint(info: Mapping[str, Any]) -> None:
+    """Show what a mint says of itself."""
+    _say(f"{info['url']}  {info['name'] or ''}  {info['version'] or ''}".rstrip())
+    _columns(
+        [
+            (
+                f"  keyset {keyset['id'][:16]}",
+                keyset["unit"],
+                f"fee {keyset['input_fee_ppk']} ppk",
+                "" if keyset["active"] else "inactive",
+            )
+            for keyset in info["keysets"]
+        ]
+    )
+
+
+def show_units(units: Mapping[str, Mapping[str, int]]) -> str:
+    """Write a mint's units with their fees on one line."""
+    told = [
+        f"{unit} (fee {known['input_fee_ppk']} ppk)" if known["input_fee_ppk"] else unit
+        for unit, known in units.items()
+    ]
+    return ", ".join(told) or "never reached"
+
+
+def show_gateways(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Show the gateways, and which are not paid any more."""
+    if not entries:
+        _say("No gateway yet. Add one that sells LLM calls: `otrta gateways add URL`.")
+        return
+    _columns(
+        [
+            (
+                entry["url"],
+                entry["name"] or "",
+                "" if entry["trusted"] else f"not paid any more: {entry['distrusted_for']}",
+            )
+            for entry in entries
+        ]
+    )
+
+
+def show_gateway(info: Mapping[str, Any]) -> None:
+    """Show a gateway's mints and prices."""
+    _say(f"{info['url']}  {info['name']}".rstrip())
+    for mint in info["mints"]:
+        _say(f"  takes {show_units(mint['units'])} of {mint['url']}")
+    rows = [
+        (
+            f"  {model['id']}",
+            f"{model.get('input_msat_per_mtok', 0):,}",
+            f"{model.get('output_msat_per_mtok', 0):,}",
+        )
+        for model in info["models"]
+    ]
+    if rows:
+        _columns([("  msat per million tokens:", "input", "output"), *rows], right=(1, 2))
+
+
+def show_quote(quote: Mapping[str, Any]) -> None:
+    """Show what a request could cost."""
+    if not quote["quotes"]:
+        _say("No gateway may be paid. Add one: `otrta gateways add URL`.")
+        return
+    rows = []
+    for found in quote["quotes"]:
+        told = found.get("error") or f"at most {format_msat(found['quote_msat'])}"
+        if not found.get("error") and not found["mints"]:
+            told += " (it takes none of this wallet's mints)"
+        rows.append((found["gateway"], told))
+    _columns(rows)
+
+
+def show_config(config: Mapping[str, Any]) -> None:
+    """Show the settings in force."""
+    budgets, privacy = config["budgets"], config["privacy"]
+    _columns(
+        [
+            ("wallet", config["wallet_file"]),
+            ("settings", config["config_file"]),
+            ("port", str(config["port"])),
+            ("budget per request", f"{budgets['per_request_sat']:,} sat"),
+            (
+                "budget per day",
+                f"{budgets['per_day_sat']:,} sat, {format_msat(config['left_today_msat'])} left today",
+            ),
+            ("taken out of bodies", ", ".join(privacy["strip_fields"]) or "nothing"),
+            ("change is swapped", f"within {privacy['swap_delay_s']:g} s"),
+        ]
+    )
+
+
+def token_facts(token: Token) -> dict[str, Any]:
+    """Say what a token is, without anything that spends it."""
+    return {
+        "type": "token",
+        "mint": token.mint,
+        "unit": token.unit,
+        "amount": token.amount,
+        "memo": token.memo,
+        "proofs": len(token.proofs),
+        "amounts": sorted(proof.amount for proof in token.proofs),
+        "keysets": sorted({proof.id for proof in token.proofs}),
+        "locked": any(proof.secret.lstrip().startswith("[") for proof in token.proofs),
+        "dleq": all(proof.dleq is not None for proof in token.proofs),
+    }
+
+
+def request_facts(request: PaymentRequest) -> dict[str, Any]:
+    """Say what a payment request asks for."""
+    return {
+        "type": "payment_request",
+        "amount": request.amount,
+        "unit": request.unit,
+        "mints": list(request.mints),
+        "id": request.id,
+        "description": request.description,
+        "single_use": request.single_use,
+        "transports": [transport.type for transport in request.transports],
+        "lock": request.nut10.kind if request.nut10 else None,
+    }
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Show what a token or a payment request says, a line for each thing."""
+    told = {name: value for name, value in facts.items() if value not in (None, [], "")}
+    _columns([(name.replace("_", " "), _word(value)) for name, value in told.items()])
+
+
+def show_invoice(invoice: Mapping[str, Any]) -> None:
+    """Show an invoice as text and as a QR code."""
+    import segno
+
+    _say(f"Pay {format_msat(invoice['amount_msat'])} to the mint {invoice['mint']}:")
+    _say()
+    segno.make(str(invoice["request"]).upper(), error="l", micro=False).terminal(out=sys.stdout, compact=True)
+    _say()
+    _say(str(invoice["request"]))
+    _say()
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _also(pending: int, unit: str) -> str:
+    return f"+ {pending:,} {unit} pending" if pending else ""
+
+
+def _details(entry: Mapping[str, Any]) -> str:
+    told = [str(entry[name]) for name in ("model", "gateway") if entry[name]]
+    if entry["cost_msat"] is not None:
+        told.append(f"cost {format_msat(entry['cost_msat'])}")
+    if entry["fee_msat"]:
+        told.append(f"fee {format_msat(entry['fee_msat'])}")
+    if entry["lost_msat"]:
+        told.append(f"lost {format_msat(entry['lost_msat'])}")
+    if entry["state"] != "done":
+        told.append(_STATES.get(entry["state"], str(entry["state"])))
+    return "  ".join(told)
+
+
+def _signed(amount_msat: int) -> str:
+    return f"+{format_msat(amount_msat)}" if amount_msat > 0 else format_msat(amount_msat)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print rows in columns; nothing is cut or wrapped, so that a URL can be copied."""
+    if not rows:
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for index in range(len(rows[0])):
+        table.add_column(justify="right" if index in right else "left", no_wrap=True, overflow="ignore")
+    for row in rows:
+        table.add_row(*row)
+    widths = [max(len(row[index]) for row in rows) + 2 for index in range(len(rows[0]))]
+    console = Console(
+        file=sys.stdout,
+        width=max(80, sum(widths)),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def _say(text: str = "") -> None:
+    click.echo(text)

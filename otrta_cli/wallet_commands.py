@@ -1,0 +1,229 @@
+"""The wallet's commands: thin, each one action of the wallet and what it shows."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from otrta_cli.wallet_link import WalletLink, error_code
+from otrta_core import OtrtaError, PaymentRequest, Token, format_msat, parse_amount_msat
+from otrta_core.errors import AmountError, TokenError
+
+RECOVER_S: Final = 60.0
+MAX_INPUT_BYTES: Final = 64 << 20
+
+_POLL_FIRST_S, _POLL_LONGEST_S = 0.3, 3.0
+_TRANSIENT: Final = frozenset(
+    {"mint_unreachable", "outcome_unknown", "mint_error", "wallet_busy", "no_answer"}
+)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def as_json_option(command: _Command) -> _Command:
+    """Give a command the flag --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")(command)
+
+
+class Amount(click.ParamType[int]):
+    """An amount on the command line, in msat."""
+
+    name = "AMOUNT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read whole sat, or a number with its unit."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_amount_msat(str(value))
+        except AmountError as error:
+            self.fail(error.message, param, ctx)
+
+
+def show(value: Any, as_json: bool, render: Callable[[Any], None]) -> None:
+    """Print a result: as JSON, or for a person."""
+    if as_json:
+        click.echo(json.dumps(value))
+    else:
+        render(value)
+
+
+@click.command()
+@as_json_option
+def balance(as_json: bool) -> None:
+    """Show what the wallet holds: what can be spent now, and what is pending."""
+    from otrta_cli.render import show_balance
+
+    show(WalletLink().act("balance"), as_json, show_balance)
+
+
+@click.command()
+@click.argument("token")
+@as_json_option
+def receive(token: str, as_json: bool) -> None:
+    """Put TOKEN into the wallet; - reads it from standard input.
+
+    It is swapped at its mint, so that whoever gave it cannot spend it any more.
+    """
+    result = WalletLink().act("receive", token=read_argument(token))
+    show(result, as_json, lambda got: click.echo(f"Received {format_msat(got['amount_msat'])}{_fee(got)}."))
+
+
+@click.command()
+@click.argument("amount", type=Amount())
+@click.option("--mint", help="Take it from this mint.  [default: the first that has enough]")
+@click.option("--unit", type=click.Choice(["msat", "sat"]), help="The unit of its e-cash.")
+@as_json_option
+def send(amount: int, mint: str | None, unit: str | None, as_json: bool) -> None:
+    """Take a token of AMOUNT out of the wallet: whole sat, or 2500msat.
+
+    Whoever has the token has the money. It is pending here until it is claimed.
+    """
+    result = WalletLink().act("send", amount_msat=amount, mint=mint, unit=unit)
+    show(result, as_json, lambda sent: click.echo(sent["token"]))
+
+
+@click.command()
+@click.argument("amount", type=Amount())
+@click.option("--mint", help="Top up at this mint.  [default: the first in the list]")
+@click.option("--unit", type=click.Choice(["msat", "sat"]), help="The unit of its e-cash.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until it is paid; the wallet will notice.")
+@as_json_option
+def invoice(amount: int, mint: str | None, unit: str | None, no_wait: bool, as_json: bool) -> None:
+    """Top the wallet up by AMOUNT through a Lightning invoice, and wait until it is paid."""
+    from otrta_cli.render import show_invoice
+
+    link = WalletLink()
+    asked = link.act("invoice", amount_msat=amount, mint=mint, unit=unit)
+    if not as_json:
+        show_invoice(asked)
+    paid = not no_wait and _wait_until_paid(link, asked, quiet=as_json)
+    if as_json:
+        told = {key: asked[key] for key in ("quote_id", "request", "amount_msat", "mint", "unit")}
+        click.echo(json.dumps({**told, "state": "issued" if paid else "open"}))
+    elif paid:
+        click.echo(f"Paid: {format_msat(asked['amount_msat'])} are in the wallet.")
+    else:
+        click.echo("Once it is paid, `otrta serve` or `otrta recover` puts it into the wallet.")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many.")
+@as_json_option
+def history(limit: int, as_json: bool) -> None:
+    """List what came in, what went out and what was paid, newest first."""
+    from otrta_cli.render import show_history
+
+    show(WalletLink().act("history", limit=limit), as_json, show_history)
+
+
+@click.command()
+@as_json_option
+def pending(as_json: bool) -> None:
+    """List payments that are on their way, await their change, or are disputed."""
+    from otrta_cli.render import show_pending
+
+    show(WalletLink().act("pending"), as_json, show_pending)
+
+
+@click.command()
+@as_json_option
+def recover(as_json: bool) -> None:
+    """Take back what is due from gateways and mints, until nothing is open or a minute is over."""
+    from otrta_cli.render import show_recovery
+
+    link = WalletLink()
+    deadline = time.monotonic() + RECOVER_S
+    pause_s = _POLL_FIRST_S
+    while (result := link.act("recover"))["open"] and time.monotonic() + pause_s < deadline:
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _POLL_LONGEST_S)
+    show(result, as_json, show_recovery)
+    if result["open"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("text", metavar="TOKEN|CREQ")
+@as_json_option
+def decode(text: str, as_json: bool) -> None:
+    """Show what a token or a payment request says; - reads it from standard input.
+
+    Nobody is asked, and nothing that could be spent is shown.
+    """
+    from otrta_cli.render import request_facts, show_facts, token_facts
+
+    text = read_argument(text)
+    plain = text.removeprefix("cashu:")
+    if plain[:5].lower() in ("creqa", "creqb"):
+        facts = request_facts(PaymentRequest.parse(text))
+    elif plain.startswith("cashu"):
+        facts = token_facts(Token.parse(text))
+    else:
+        raise TokenError("neither a token (cashuA…, cashuB…) nor a payment request (creqA…)")
+    show(facts, as_json, show_facts)
+
+
+@click.command()
+@click.argument("file", metavar="FILE|-")
+@click.option("--path", default="/v1/chat/completions", show_default=True, help="Where it would be sent.")
+@as_json_option
+def quote(file: str, path: str, as_json: bool) -> None:
+    """Show what the LLM request in FILE, a JSON body, could cost at most. It is not sent."""
+    from otrta_cli.render import show_quote
+
+    try:
+        body = json.loads(read_text(file))
+    except ValueError:
+        raise click.ClickException(f"{'standard input' if file == '-' else file} holds no JSON") from None
+    if not isinstance(body, dict):
+        raise click.ClickException("the body of an LLM request is a JSON object")
+    show(WalletLink().act("quote", body=body, path=path), as_json, show_quote)
+
+
+def read_argument(value: str) -> str:
+    """Return an argument's text, read from standard input where it is -."""
+    return (read_text(value) if value == "-" else value).strip()
+
+
+def read_text(name: str) -> str:
+    """Read a file, or standard input where it is named -."""
+    try:
+        data = sys.stdin.buffer.read(MAX_INPUT_BYTES) if name == "-" else Path(name).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{name} is not UTF-8 text") from None
+
+
+def _wait_until_paid(link: WalletLink, asked: dict[str, Any], *, quiet: bool) -> bool:
+    """Wait until an invoice is paid.
+
+    Raises:
+        click.ClickException: it has expired.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    pause_s = _POLL_FIRST_S
+    with console.status("waiting for the payment (Ctrl-C stops waiting; nothing is lost) …"):
+        while True:
+            try:
+                if link.act("claim_invoice", quote_id=asked["quote_id"])["paid"]:
+                    return True
+            except OtrtaError as error:
+                if error_code(error) not in _TRANSIENT:
+                    raise
+            if asked["expiry"] and time.time() > asked["expiry"]:
+                raise click.ClickException("the invoice has expired without being paid; ask for another one")
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _POLL_LONGEST_S)
+
+
+def _fee(got: dict[str, Any]) -> str:
+    return f" (the mint's fee was {format_msat(got['fee_msat'])})" if got["fee_msat"] else ""

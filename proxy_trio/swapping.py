@@ -1,0 +1,96 @@
+"""Swapping kept change in the background, so that the gateway that gave it can no longer spend it.
+
+When each swap happens must not tell which call it belongs to: each token of change is swapped by itself,
+after a random delay.
+"""
+
+import random
+from typing import Final
+
+import structlog
+import trio
+
+from otrta_core import OtrtaError
+from otrta_wallet import MintRefused, Operation, Wallet
+from proxy_trio.bookkeeper import Bookkeeper
+
+SHORTEST_DELAY_S: Final = 0.5
+FIRST_PAUSE_S: Final = 30.0
+LONGEST_PAUSE_S: Final = 3600.0
+PATIENCE: Final = 6
+"""After how many refusals in a row kept change counts as false, whatever reason the mint gives."""
+
+_LOOK_EVERY_S = 1.0
+_FALSE_PROOFS: Final = frozenset({10001, 10003})
+"""The codes for proofs that the mint has not signed (NUT error codes; older Nutshell)."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Swapper:
+    """Swaps kept change. A refused swap costs counters of the seed, so tries thin out."""
+
+    def __init__(self, wallet: Wallet, bookkeeper: Bookkeeper, longest_delay_s: float) -> None:
+        self._wallet = wallet
+        self._books = bookkeeper
+        self._longest_delay_s = max(longest_delay_s, SHORTEST_DELAY_S)
+        self._refusals: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Swap whatever is kept, each after a delay of its own, until cancelled."""
+        waiting: set[str] = set()
+        async with trio.open_nursery() as nursery:
+            while True:
+                for operation in await self._wallet.kept():
+                    if operation.id not in waiting:
+                        waiting.add(operation.id)
+                        nursery.start_soon(self._swap_until_done, operation, waiting)
+                await trio.sleep(_LOOK_EVERY_S)
+
+    async def swap_now(self, mint: str | None = None, unit: str | None = None) -> bool:
+        """Swap what waits at a mint and in a unit, or everywhere; tells whether anything was swapped."""
+        swapped = False
+        for operation in await self._wallet.kept():
+            if mint in (None, operation.mint) and unit in (None, operation.unit):
+                swapped |= await self.swap(operation)
+        return swapped
+
+    async def swap(self, operation: Operation) -> bool:
+        """Swap one kept token; tells whether it is swapped now.
+
+        Never raises for what the mint does. Change that the mint says is false is given up and disputed.
+        """
+        try:
+            # a mint that is away is found out before any counter is used
+            await self._wallet.mints.refresh_if_old(operation.mint)
+            await self._wallet.redeem(operation.id)
+        except MintRefused as error:
+            refusals = self._refusals[operation.id] = self._refusals.get(operation.id, 0) + 1
+            is_false = error.mint_code in _FALSE_PROOFS or refusals >= PATIENCE
+            if is_false and operation.reference is not None:
+                self._refusals.pop(operation.id, None)
+                await self._books.void_change(
+                    operation, f"the mint says that the change is false: {error.message}"
+                )
+            return False
+        except OtrtaError as error:
+            _log.info("change_not_swapped", operation=operation.id, reason=error.code)
+            return False
+        self._refusals.pop(operation.id, None)
+        return True
+
+    async def _swap_until_done(self, operation: Operation, waiting: set[str]) -> None:
+        tries = 0
+        delay_s = random.SystemRandom().uniform(SHORTEST_DELAY_S, self._longest_delay_s)
+        while True:
+            await trio.sleep(delay_s)
+            try:
+                if await self.swap(operation):
+                    break
+                if all(kept.id != operation.id for kept in await self._wallet.kept()):
+                    break
+            except Exception as error:
+                _log.error("swap_failed", operation=operation.id, error=type(error).__name__)
+            delay_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 10))
+            tries += 1
+        waiting.discard(operation.id)

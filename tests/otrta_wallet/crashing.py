@@ -1,0 +1,85 @@
+"""A wallet's process that kills itself at a given step: the hooks are here, none are in the wallet."""
+
+import os
+import signal
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import anyio
+import httpx
+from sqlalchemy.engine.default import DefaultDialect
+
+from otrta_core import Token
+from otrta_wallet import Wallet
+
+POSTS = ("/v1/swap", "/v1/mint/bolt11")
+
+
+@dataclass
+class Kill:
+    """Where to die: before or after the n-th commit, or before or after the n-th post that moves money."""
+
+    step: Literal["commit", "post"]
+    when: Literal["before", "after"]
+    number: int
+    armed: bool = False
+    seen: int = 0
+
+    def pass_by(self, step, when):
+        """Note that a step begins or has ended, and die if it is the one."""
+        if self.armed and step == self.step:
+            self.seen += when == "before"
+            if when == self.when and self.seen == self.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillingTransport(httpx.AsyncHTTPTransport):
+    def __init__(self, kill):
+        super().__init__()
+        self.kill = kill
+
+    async def handle_async_request(self, request):
+        moves_money = request.url.path in POSTS
+        if moves_money:
+            self.kill.pass_by("post", "before")
+        response = await super().handle_async_request(request)
+        if moves_money:
+            await response.aread()  # the mint has committed
+            self.kill.pass_by("post", "after")
+        return response
+
+
+def run(backend, url, mint, name, argument, kill):
+    """Do one operation in this process, and die on the way if the step comes."""
+    commit = DefaultDialect.do_commit
+
+    def killing_commit(dialect, connection):
+        kill.pass_by("commit", "before")
+        commit(dialect, connection)
+        kill.pass_by("commit", "after")
+
+    DefaultDialect.do_commit = killing_commit
+    anyio.run(partial(_run, url, mint, name, argument, kill), backend=backend)
+
+
+async def _run(url, mint, name, argument, kill):
+    kill.armed = name == "open"
+    async with (
+        httpx.AsyncClient(transport=KillingTransport(kill)) as http,
+        Wallet.open(url, http=http) as wallet,
+    ):
+        kill.armed = True
+        match name:
+            case "open":
+                await wallet.mints.add(mint)
+            case "mint":
+                await wallet.claim_quote(argument)
+            case "send":
+                await wallet.send(mint, argument, "msat")
+            case "receive":
+                await wallet.receive(Token.parse(argument))
+            case "reclaim":
+                await wallet.reclaim(argument)
+            case "redeem":
+                await wallet.redeem(argument)

@@ -1,0 +1,135 @@
+"""SIGKILL at every commit and around every post: the next start finds every msat."""
+
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+from itertools import count, product
+
+import anyio
+import pytest
+
+from otrta_core import Token
+from otrta_wallet import Wallet
+from otrta_wallet.executor import LANDS_WITHIN_S
+from tests.otrta_wallet import crashing
+from tests.otrta_wallet.crashing import Kill
+from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
+
+LONG = os.environ.get("OTRTA_LONG") == "1"
+OPERATIONS = ("mint", "send", "receive", "reclaim", "redeem")
+MINTED = 2_000
+
+
+def cases():
+    """Every step of every operation in a long run; otherwise two kinds of step for each operation."""
+    steps = list(product(("commit", "post"), ("before", "after")))
+    cases = [(name, *step, None) for name in OPERATIONS for step in steps]
+    if not LONG:
+        picked = [(0, 1, 1), (2, 3, 1), (1, 2, 2), (3, 2, 1), (1, 3, 2)]
+        cases = []
+        for name, (first, second, number) in zip(OPERATIONS, picked, strict=True):
+            cases += [(name, *steps[first], number), (name, *steps[second], 1)]
+    backends = ("asyncio", "trio")
+    return [(backends[number % 2], *case) for number, case in enumerate(cases)]
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Makes processes quickly: each is a fork of one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.otrta_wallet.crashing", "trio"])
+    return context
+
+
+@pytest.fixture
+def url(tmp_path):
+    return lambda name: f"sqlite:///{tmp_path}/{name}/wallet.sqlite3"
+
+
+def exit_code(processes, *arguments):
+    child = processes.Process(target=crashing.run, args=arguments)
+    child.start()
+    child.join(60)
+    return child.exitcode
+
+
+async def prepare(url, mint, name):
+    """Do what comes before an operation; return whose it is and its argument."""
+    async with Wallet.open(url("alice")) as alice, Wallet.open(url("bob")) as bob:
+        for wallet in (alice, bob):
+            if mint not in wallet.mints.urls:
+                await wallet.mints.add(mint)
+        await top_up(alice, mint, MINTED)
+        if name == "mint":
+            quote = await alice.request_invoice(mint, 1_000, "msat")
+            return "alice", quote.id
+        if name == "send":
+            while await alice.transfer_at_hand(mint, 4, "msat", exact=True, record="send"):
+                pass
+            return "alice", 4
+        transfer = await alice.send(mint, 1_000, "msat")
+        if name == "reclaim":
+            return "alice", transfer.id
+        if name == "receive":
+            return "bob", transfer.token
+        kept = await bob.transactions.run(bob.keep, await bob.inspect(Token.parse(transfer.token)), None)
+        return "bob", kept.id
+
+
+async def recovered(url, minted):
+    """Start anew, recover, and count."""
+    ahead_s = 0.0
+    options = {"clock": lambda: time.time() + ahead_s}
+    async with Wallet.open(url("alice"), **options) as alice, Wallet.open(url("bob"), **options) as bob:
+        for wallet in (alice, bob):
+            await wallet.recover()
+            assert await wallet.open_operations() == []
+            for kept in await wallet.kept():
+                await wallet.redeem(kept.id)
+        await alice.recover()
+        assert await accounted_for(alice, bob) == minted
+        for transfer in await alice.transfers():
+            await alice.reclaim(transfer.id)
+        ahead_s = 10 * LANDS_WITHIN_S
+        await alice.recover()
+        assert await available(alice) + await available(bob) == minted
+        await assert_really_there(alice, bob)
+
+
+@pytest.mark.parametrize(("backend", "name", "step", "when", "number"), cases())
+def test_a_kill_loses_nothing(processes, url, mint, backend, name, step, when, number):
+    run = partial(anyio.run, backend=backend)
+    minted = 0
+    for at in count(1) if number is None else [number]:
+        whose, argument = run(prepare, url, mint.url, name)
+        minted += MINTED + (1_000 if name == "mint" else 0)
+        code = exit_code(processes, backend, url(whose), mint.url, name, argument, Kill(step, when, at))
+        assert code in (-signal.SIGKILL, 0)
+        run(recovered, url, minted)
+        if code == 0:
+            break
+    assert code == (0 if number is None else -signal.SIGKILL)
+    assert number is not None or at > (1 if step == "post" else 2)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_at_the_first_start_leaves_a_wallet_or_none(processes, url, mint, when):
+    for at in count(1) if LONG else [1, 2, 3]:
+        home = f"home-{at}"
+        code = exit_code(processes, "asyncio", url(home), mint.url, "open", None, Kill("commit", when, at))
+        assert anyio.run(usable, url(home), mint.url) == 10
+        if code == 0:
+            break
+    assert code == (0 if LONG else -signal.SIGKILL)
+
+
+async def usable(url, mint):
+    async with Wallet.open(url) as wallet:
+        words = await wallet.words()
+        await wallet.mints.add(mint)
+        await top_up(wallet, mint, 10)
+    async with Wallet.open(url) as wallet:
+        assert await wallet.words() == words
+        return await available(wallet)
