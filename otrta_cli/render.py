@@ -22,7 +22,7 @@ def show_balance(shown: Mapping[str, Any]) -> None:
     """Show what the wallet has, at each mint."""
     _say(f"{format_msat(shown['available_msat'])} can be spent")
     if shown["pending_msat"]:
-        _say(f"{format_msat(shown['pending_msat'])} pending: see `otrta pending`")
+        _say(f"{format_msat(shown['pending_msat'])} pending: sent and not claimed yet, or in `otrta pending`")
     rows = [
         (f"  {row['url']}", f"{row['available']:,} {row['unit']}", _also(row["pending"], row["unit"]))
         for row in shown["mints"]

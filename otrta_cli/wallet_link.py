@@ -1,7 +1,8 @@
 """How a command reaches the wallet: through the running ``otrta serve``, else by opening the store itself.
 
 One process at a time owns a wallet, by the lock beside its database. While that lock is free nobody else is
-asked for anything, so that a stale ``serve.json`` cannot send a token to a stranger's port.
+asked for anything, so that a stale ``serve.json`` cannot send a token to a stranger's port. The wallet's own
+libraries are imported only where they are needed: asking a running proxy takes a fraction of their time.
 """
 
 import http.client
@@ -12,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock, Timeout
+
 from otrta_core import OtrtaError
-from otrta_wallet import WalletBusy
-from otrta_wallet.database import sole_owner
-from proxy_trio.client_settings import WALLET_FILE, client_home
+from proxy_trio.client_settings import SERVE_FILE, TOKEN_FILE, WALLET_FILE, client_home
 
 HOST: Final = "127.0.0.1"
 BUSY_S: Final = 10.0
@@ -54,32 +55,39 @@ class WalletLink:
             if not self._is_taken():
                 try:
                     return _open_and_act(self.home, action, params)
-                except WalletBusy:
-                    pass  # somebody was quicker
+                except OtrtaError as error:
+                    if error.code != "wallet_busy":  # else somebody was quicker
+                        raise
             elif (serving := _serving(self.home)) is not None:
                 try:
                     return _ask(*serving, action, params)
                 except ConnectionRefusedError:
                     pass  # it is on its way out
             if time.monotonic() > deadline:
-                raise WalletBusy(
-                    f"another process has the wallet in {self.home} open: wait for it to end, or stop it"
-                )
+                raise _busy(self.home)
             time.sleep(_POLL_S)
 
     def _is_taken(self) -> bool:
-        if not self.home.exists():
+        """Tell whether another process holds the lock that ``otrta_wallet.database`` puts on a wallet."""
+        path = self.home / f"{WALLET_FILE}.lock"
+        if not path.exists():
             return False
         try:
-            with sole_owner(f"sqlite:///{self.home / WALLET_FILE}"):
+            with FileLock(path, timeout=0, mode=0o600):
                 return False
-        except WalletBusy:
+        except Timeout:
             return True
 
 
 def error_code(error: OtrtaError) -> str:
     """Return the machine code of an error, be it raised here or in the running proxy."""
     return error.failed_code if isinstance(error, ActionFailed) else error.code
+
+
+def _busy(home: Path) -> OtrtaError:
+    from otrta_wallet import WalletBusy
+
+    return WalletBusy(f"another process has the wallet in {home} open: wait for it to end, or stop it")
 
 
 def _open_and_act(home: Path, action: str, params: Mapping[str, Any]) -> Any:
@@ -102,8 +110,6 @@ def _open_and_act(home: Path, action: str, params: Mapping[str, Any]) -> Any:
 
 def _serving(home: Path) -> tuple[int, str] | None:
     """Return port and local token of the proxy that says it serves this home, if it lives."""
-    from proxy_trio.local_api import SERVE_FILE, TOKEN_FILE
-
     try:
         told = json.loads((home / SERVE_FILE).read_text("utf-8"))
         pid, port = int(told["pid"]), int(told["port"])

@@ -119,12 +119,14 @@ class Checkout:
 
     def offered_mints(self, unit: Unit) -> dict[str, int]:
         """Return the mints that take this unit here, with their input fee in ppk."""
-        found = {}
-        for url in self._settings.mints:
-            fee_ppk = self._wallet.mints.units(url).get(unit)
-            if fee_ppk is not None and fee_ppk <= self._settings.max_fee_ppk:
-                found[url] = fee_ppk
-        return found
+        fees = {url: self.units_of(url).get(unit) for url in self._settings.mints}
+        return {url: fee_ppk for url, fee_ppk in fees.items() if fee_ppk is not None}
+
+    def units_of(self, mint: str) -> dict[Unit, int]:
+        """Return the units taken of a mint, with their input fee in ppk; none of one not yet reached."""
+        mints, most = self._wallet.mints, self._settings.max_fee_ppk
+        listed = mints.units(mint) if mint in mints.urls else {}
+        return {unit: listed[unit] for unit in Unit if listed.get(unit, most + 1) <= most}
 
     def payment_request(self, terms: Terms) -> PaymentRequest:
         """Say what is to be paid (NUT-24).
@@ -180,8 +182,11 @@ class Checkout:
                 code="lock_not_accepted",
                 status=400,
             )
-        if normalize_mint_url(token.mint) not in self._settings.mints:
+        mint = normalize_mint_url(token.mint)
+        if mint not in self._settings.mints:
             raise MintNotKnown("tokens of this mint are not taken here")
+        if mint not in mints.urls:
+            raise mint_away()
         try:
             unit = Unit.parse(token.unit)
         except OtrtaError:

@@ -16,6 +16,7 @@ from otrta_litellm.observer import Observer
 from otrta_litellm.router_view import RouterView
 from otrta_litellm.settings import SettingsError, load_settings
 from otrta_litellm.wiring import WiringError, install, refuse_start, run_at_shutdown
+from otrta_wallet import WalletBusy
 
 _tasks: set[asyncio.Task[None]] = set()
 
@@ -34,6 +35,10 @@ def _start() -> None:
 async def _run(gateway: Gateway) -> None:
     try:
         await gateway.run()
+    except WalletBusy:
+        refuse_start(
+            "another process has the gateway's store open: stop it, and start LiteLLM with one worker only"
+        )
     except OtrtaError as error:
         refuse_start(error.message)
     except Exception as error:

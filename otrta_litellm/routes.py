@@ -30,16 +30,12 @@ async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Ans
 
 async def info(gateway: Gateway) -> Mapping[str, Any]:
     """Return everything that a client needs to come to the same quote."""
-    settings, wallet = gateway.settings, await gateway.wallet()
+    settings, checkout = gateway.settings, await gateway.checkout()
     mints = []
     for url in settings.mints:
-        units = {
-            unit: {"input_fee_ppk": fee_ppk}
-            for unit, fee_ppk in sorted(wallet.mints.units(url).items())
-            if unit in ("msat", "sat") and fee_ppk <= settings.max_fee_ppk
-        }
-        if units:
-            mints.append({"url": url, "units": units})
+        if units := checkout.units_of(url):
+            fees = {unit.value: {"input_fee_ppk": fee_ppk} for unit, fee_ppk in units.items()}
+            mints.append({"url": url, "units": fees})
     return {
         "name": "otrta",
         "version": version("otrta"),

@@ -6,8 +6,10 @@ sent, the mint refused, or the outcome is unknown.
 
 import logging
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
@@ -293,9 +295,15 @@ def _without_quote_id(arg: object) -> object:
 logging.getLogger("httpx").addFilter(_WithoutQuoteIds())
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)  # reads all certificates, so made once only
+
+
 def new_http_client(*, timeout_s: float = 30.0) -> httpx.AsyncClient:
     """Make the one kind of HTTP client that talks to mints: no proxies from the environment, no redirects."""
     return httpx.AsyncClient(
+        verify=_tls(),
         timeout=httpx.Timeout(timeout_s, connect=10.0),
         limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
         follow_redirects=False,

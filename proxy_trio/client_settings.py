@@ -15,6 +15,10 @@ from proxy_trio.budget import Budgets
 
 CONFIG_FILE = "config.toml"
 WALLET_FILE = "wallet.sqlite3"
+SERVE_FILE = "serve.json"
+"""Which process serves this home, and on which port."""
+TOKEN_FILE = "local.token"  # noqa: S105  # a name
+"""What the guard asks of whoever calls a wallet action."""
 DEFAULT_PORT = 8402
 
 

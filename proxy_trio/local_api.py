@@ -19,11 +19,10 @@ from starlette.routing import BaseRoute, Route
 from otrta_core import InvalidRequest, OtrtaError, wire
 from proxy_trio.actions import act
 from proxy_trio.client import Client
+from proxy_trio.client_settings import SERVE_FILE, TOKEN_FILE
 from proxy_trio.errors import BodyTooLarge
 from proxy_trio.guard import WALLET_PREFIX
 
-SERVE_FILE: Final = "serve.json"
-TOKEN_FILE: Final = "local.token"  # noqa: S105  # a name
 MAX_PARAMS_BYTES: Final = 4 << 20
 
 

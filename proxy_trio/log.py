@@ -35,14 +35,14 @@ def configure(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    if not root.handlers:  # a program that has its own ways with logs keeps them
+        root.addHandler(handler)
+        root.setLevel(logging.WARNING)
 
 
 def quiet() -> None:
-    """Write nothing but errors: a command says on one line what went wrong."""
+    """Write nothing below errors: a command says on one line what went wrong."""
     configure(logging.ERROR)
-    logging.getLogger().setLevel(logging.ERROR)
 
 
 def _without_traceback(

@@ -48,9 +48,8 @@ def judge(call: PaidCall, bound_msat: int, outcome: Outcome) -> Judgement | None
     least = least_change_msat(paid_msat=call.paid_msat, fee_msat=call.fee_msat, bound_msat=bound_msat)
     if call.change_msat is not None:
         return verdict(call.change_msat, least)
-    if outcome.ending is not Ending.COMPLETE or least > 0 or _owes(outcome):
-        return None
-    return verdict(0, least)
+    says_none = outcome.head is not None and figure(outcome.head.get("x-otrta-change-msat")) == 0
+    return verdict(0, least) if says_none and least == 0 else None
 
 
 def _owes(outcome: Outcome) -> bool:

@@ -49,23 +49,20 @@ def balance(conn: Connection, _now: float) -> dict[str, Any]:
 
 
 def _count_calls_by_state(conn: Connection, sums: dict[_Place, _Sums]) -> None:
-    sent = dict(
-        conn.execute(
-            select(proofs.c.holder, func.sum(proofs.c.amount))
-            .join(calls_table, calls_table.c.transfer_id == proofs.c.holder)
-            .where(proofs.c.status == ProofStatus.SENT)
-            .group_by(proofs.c.holder)
-        )
-        .tuples()
-        .all()
+    query = (
+        select(proofs.c.holder, func.sum(proofs.c.amount))
+        .join(calls_table, calls_table.c.transfer_id == proofs.c.holder)
+        .where(proofs.c.status == ProofStatus.SENT)
+        .group_by(proofs.c.holder)
     )
+    sent = {transfer_id: int(amount) for transfer_id, amount in conn.execute(query)}
     coming_back = set(
         conn.execute(select(transfers.c.id).where(transfers.c.state == "reclaiming")).scalars().all()
     )
     touched = [call for call in calls.of_transfers(conn, list(sent)) if call.state not in NOT_SETTLED]
     for call in [*touched, *calls.with_states(conn, NOT_SETTLED)]:
         place = sums.setdefault((call.mint, call.unit), _Sums())
-        out = int(sent.get(call.transfer_id) or 0)
+        out = sent.get(call.transfer_id, 0)
         if call.state in calls.OPEN:
             place.pending -= min(out, Unit.parse(call.unit).at_most(call.change_msat or 0))
             continue

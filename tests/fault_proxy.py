@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LOCKED = (400, b'{"detail": "database is locked", "code": 0}')
-_HELD_S = 1.5
+_HELD_S = 0.9
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,33 @@ class FaultProxy:
     met: list[Fault] = field(default_factory=list)
     met_one: threading.Event = field(default_factory=threading.Event)
     _armed: list[tuple[re.Pattern[str], Fault]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
+    _under_way: int = 0
 
     def spoil(self, path: str, *faults: Fault) -> None:
         """Arm one fault for each of the next requests whose path matches."""
         with self._lock:
             self._armed += [(re.compile(path), fault) for fault in faults]
+
+    def reset(self) -> None:
+        """Wait for requests that are still to land, and forget all that was."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._under_way == 0, timeout=10)
+            for told in (self.seen, self.met, self._armed):
+                told.clear()
+            self.met_one.clear()
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Count a request as under way."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                self._lock.notify_all()
 
     def take(self, seen: Seen) -> Fault:
         """Note a request and return the fault that was armed for it."""
@@ -123,6 +144,10 @@ def fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
         timeout = 30
 
         def handle_any(self) -> None:
+            with proxy.handling():
+                self.pass_on()
+
+        def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             seen = Seen(self.command, self.path, body)
             fault = proxy.take(seen)

@@ -1,18 +1,23 @@
 """Wallets on disk against a real mint, each test under asyncio and under Trio."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
+from sqlalchemy import delete
 
 from otrta_cli.processes import Running
-from otrta_wallet import Wallet
+from otrta_wallet import Wallet, executor, mint_client
 from otrta_wallet.database import open_engine, upgrade
+from otrta_wallet.schema import settings
 from otrta_wallet.wallet import VERSION_TABLE
+from tests.fault_proxy import FaultProxy, fault_proxy
 
 OpenWallet = Callable[..., AbstractAsyncContextManager[Wallet]]
 
@@ -20,6 +25,21 @@ OpenWallet = Callable[..., AbstractAsyncContextManager[Wallet]]
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+class Clock:
+    """The time, which a test can move on."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(scope="session")
@@ -51,20 +71,82 @@ def open_wallet(tmp_path: Path, empty_store: Path) -> OpenWallet:
     return partial(wallet_in, tmp_path, empty_store)
 
 
+def store_that_knows(mint_url: str, directory: Path) -> Path:
+    """Make a database that knows a mint and has no seed yet."""
+    path = directory / "wallet.sqlite3"
+
+    async def add_mint() -> None:
+        async with Wallet.open(f"sqlite:///{path}") as wallet:
+            await wallet.mints.add(mint_url)
+            await wallet.transactions.run(lambda conn, _now: conn.execute(delete(settings)))
+
+    anyio.run(add_mint)
+    return path
+
+
+@pytest.fixture(scope="session")
+def store_with_mint(tmp_path_factory: pytest.TempPathFactory, mint: Running) -> Path:
+    """A database that knows the mint without fees."""
+    return store_that_knows(mint.url, tmp_path_factory.mktemp("store"))
+
+
 @pytest.fixture
-async def alice(open_wallet: OpenWallet, mint: Running) -> AsyncIterator[Wallet]:
+async def alice(tmp_path: Path, store_with_mint: Path) -> AsyncIterator[Wallet]:
     """A wallet that knows the mint without fees and has nothing."""
-    async with open_wallet("alice") as wallet:
-        await wallet.mints.add(mint.url)
+    async with wallet_in(tmp_path, store_with_mint, "alice") as wallet:
         yield wallet
 
 
 @pytest.fixture
-async def bob(open_wallet: OpenWallet, mint: Running) -> AsyncIterator[Wallet]:
+async def bob(tmp_path: Path, store_with_mint: Path) -> AsyncIterator[Wallet]:
     """Another such wallet."""
-    async with open_wallet("bob") as wallet:
-        await wallet.mints.add(mint.url)
+    async with wallet_in(tmp_path, store_with_mint, "bob") as wallet:
         yield wallet
+
+
+@pytest.fixture(scope="session")
+def session_network(mint: Running) -> Iterator[FaultProxy]:
+    with fault_proxy(mint.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def store_behind_network(tmp_path_factory: pytest.TempPathFactory, session_network: FaultProxy) -> Path:
+    """A database that knows the mint without fees by the address of the proxy before it."""
+    return store_that_knows(session_network.url, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def network(session_network: FaultProxy) -> Iterator[FaultProxy]:
+    """A proxy before the mint without fees, with no faults armed."""
+    session_network.reset()
+    yield session_network
+    session_network.reset()
+
+
+@pytest.fixture
+async def far_alice(
+    tmp_path: Path, store_behind_network: Path, network: FaultProxy, clock: Clock
+) -> AsyncIterator[Wallet]:
+    """A wallet that knows the mint behind the proxy only."""
+    async with wallet_in(tmp_path, store_behind_network, "alice", clock=clock) as wallet:
+        yield wallet
+
+
+@pytest.fixture
+async def far_bob(
+    tmp_path: Path, store_behind_network: Path, network: FaultProxy, clock: Clock
+) -> AsyncIterator[Wallet]:
+    """Another such wallet."""
+    async with wallet_in(tmp_path, store_behind_network, "bob", clock=clock) as wallet:
+        yield wallet
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mint_client, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(executor, "_PAUSES_S", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(executor, "_SECOND_LOOK_S", 0.05)
 
 
 class CountingTransport(httpx.AsyncHTTPTransport):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from functools import partial
@@ -19,7 +20,7 @@ from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, ava
 
 LONG = os.environ.get("OTRTA_LONG") == "1"
 OPERATIONS = ("mint", "send", "receive", "reclaim", "redeem")
-MINTED = 2_000
+MINTED = 400
 
 
 def cases():
@@ -44,7 +45,10 @@ def processes():
 
 
 @pytest.fixture
-def url(tmp_path):
+def url(tmp_path, store_with_mint):
+    for name in ("alice", "bob"):
+        (tmp_path / name).mkdir()
+        shutil.copy(store_with_mint, tmp_path / name)
     return lambda name: f"sqlite:///{tmp_path}/{name}/wallet.sqlite3"
 
 
@@ -58,18 +62,15 @@ def exit_code(processes, *arguments):
 async def prepare(url, mint, name):
     """Do what comes before an operation; return whose it is and its argument."""
     async with Wallet.open(url("alice")) as alice, Wallet.open(url("bob")) as bob:
-        for wallet in (alice, bob):
-            if mint not in wallet.mints.urls:
-                await wallet.mints.add(mint)
         await top_up(alice, mint, MINTED)
         if name == "mint":
-            quote = await alice.request_invoice(mint, 1_000, "msat")
+            quote = await alice.request_invoice(mint, 200, "msat")
             return "alice", quote.id
         if name == "send":
             while await alice.transfer_at_hand(mint, 4, "msat", exact=True, record="send"):
                 pass
             return "alice", 4
-        transfer = await alice.send(mint, 1_000, "msat")
+        transfer = await alice.send(mint, 200, "msat")
         if name == "reclaim":
             return "alice", transfer.id
         if name == "receive":
@@ -104,7 +105,7 @@ def test_a_kill_loses_nothing(processes, url, mint, backend, name, step, when, n
     minted = 0
     for at in count(1) if number is None else [number]:
         whose, argument = run(prepare, url, mint.url, name)
-        minted += MINTED + (1_000 if name == "mint" else 0)
+        minted += MINTED + (200 if name == "mint" else 0)
         code = exit_code(processes, backend, url(whose), mint.url, name, argument, Kill(step, when, at))
         assert code in (-signal.SIGKILL, 0)
         run(recovered, url, minted)

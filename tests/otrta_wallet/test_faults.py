@@ -1,9 +1,9 @@
 """A mint behind a network that fails: whatever happens to a request, recovery finds every msat again."""
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -13,17 +13,18 @@ from otrta_wallet import MintError, OutcomeUnknown
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.mint_client import new_http_client
 from tests.fault_proxy import FAULTS, LOCKED, Fault, fault_proxy
+from tests.otrta_wallet.conftest import store_that_knows, wallet_in
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
 
-MINTED = 3_000
+MINTED = 600
 POSTS = r"^/v1/(swap|mint/bolt11)$"
 OPERATIONS = ("mint", "receive", "send", "reclaim", "redeem")
 LONG = os.environ.get("OTRTA_LONG") == "1"
 DROPPED = Fault("request-dropped", forwards=0, keeps=None)
 REFUSED = Fault("400-before-it", forwards=0, answer=LOCKED)
-LATE = Fault("lands-late", late_s=1.0, keeps=None)
+LATE = Fault("lands-late", late_s=0.3, keeps=None)
 
 
 def cases():
@@ -41,35 +42,31 @@ def alternating(names):
     return [(("asyncio", "trio")[number % 2], name) for number, name in enumerate(names)]
 
 
-class Clock:
-    """The time, which a test can move on."""
-
-    def __init__(self):
-        self.ahead_s = 0.0
-
-    def __call__(self):
-        return time.time() + self.ahead_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def network(fee_mint):
+@pytest.fixture(scope="module")
+def proxy(fee_mint):
     with fault_proxy(fee_mint.port) as proxy:
         yield proxy
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, proxy):
+    return store_that_knows(proxy.url, tmp_path_factory.mktemp("store"))
+
+
 @pytest.fixture
-async def two(open_wallet, network, clock):
+def network(proxy):
+    """A proxy before a mint that takes fees."""
+    proxy.reset()
+    yield proxy
+    proxy.reset()
+
+
+@pytest.fixture
+async def two(tmp_path, store, network, clock):
     """Two wallets with a mint behind the proxy; the first has all the money."""
-    async with new_http_client(timeout_s=1.0) as http:
-        options = {"http": http, "clock": clock}
-        async with open_wallet("alice", **options) as alice, open_wallet("bob", **options) as bob:
-            for wallet in (alice, bob):
-                await wallet.mints.add(network.url)
+    async with new_http_client(timeout_s=0.6) as http:
+        opened = partial(wallet_in, tmp_path, store, http=http, clock=clock)
+        async with opened("alice") as alice, opened("bob") as bob:
             await top_up(alice, network.url, MINTED)
             yield alice, bob
 
@@ -78,13 +75,13 @@ async def prepared(name, alice, bob, mint):
     """Do what comes before an operation, and return how to start the operation itself."""
     match name:
         case "mint":
-            quote = await alice.request_invoice(mint, 1_000, "msat")
+            quote = await alice.request_invoice(mint, 200, "msat")
             return lambda: alice.claim_quote(quote.id)
         case "send":
             for _ in range(2):  # takes the small pieces, so that the next needs a swap
                 await alice.send(mint, 4, "msat")
             return lambda: alice.send(mint, 4, "msat")
-    transfer = await alice.send(mint, 1_000, "msat")
+    transfer = await alice.send(mint, 200, "msat")
     token = Token.parse(transfer.token)
     match name:
         case "receive":
@@ -121,7 +118,7 @@ async def settle(clock, *wallets):
 @pytest.mark.parametrize(("anyio_backend", "fault", "name"), list(cases()))
 async def test_no_fault_loses_money(two, network, clock, fault, name):
     alice, bob = two
-    minted = MINTED + (1_000 if name == "mint" else 0)
+    minted = MINTED + (200 if name == "mint" else 0)
     start = await prepared(name, alice, bob, network.url)
     network.spoil(POSTS, fault)
     with suppress(MintError):
@@ -136,7 +133,7 @@ async def test_no_fault_loses_money(two, network, clock, fault, name):
 @pytest.mark.parametrize(("anyio_backend", "name"), alternating(OPERATIONS if LONG else ("receive", "mint")))
 async def test_nor_do_faults_while_asking_what_became_of_it(two, network, clock, name):
     alice, bob = two
-    minted = MINTED + (1_000 if name == "mint" else 0)
+    minted = MINTED + (200 if name == "mint" else 0)
     start = await prepared(name, alice, bob, network.url)
     network.spoil(POSTS, replace(DROPPED, forwards=1))
     faults = [DROPPED, Fault("500", answer=(500, b"")), Fault("cut", keeps=0.3)]
@@ -152,7 +149,7 @@ async def test_nor_do_faults_while_asking_what_became_of_it(two, network, clock,
 @pytest.mark.parametrize(("anyio_backend", "name"), alternating(OPERATIONS))
 async def test_a_refusal_is_not_believed_while_an_earlier_post_may_land(two, network, clock, name):
     alice, bob = two
-    minted = MINTED + (1_000 if name == "mint" else 0)
+    minted = MINTED + (200 if name == "mint" else 0)
     start = await prepared(name, alice, bob, network.url)
     network.spoil(POSTS, LATE, REFUSED)
     with pytest.raises(OutcomeUnknown):

@@ -8,30 +8,20 @@ import pytest
 
 from otrta_core import Token
 from otrta_wallet import OutcomeUnknown, TokenSpent
-from tests.fault_proxy import Fault, fault_proxy
+from tests.fault_proxy import Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def network(mint):
-    with fault_proxy(mint.port) as proxy:
-        yield proxy
+def alice(far_alice):
+    return far_alice
 
 
 @pytest.fixture
-async def alice(open_wallet, network):
-    async with open_wallet("alice") as wallet:
-        await wallet.mints.add(network.url)
-        yield wallet
-
-
-@pytest.fixture
-async def bob(open_wallet, network):
-    async with open_wallet("bob") as wallet:
-        await wallet.mints.add(network.url)
-        yield wallet
+def bob(far_bob):
+    return far_bob
 
 
 def with_signatures(change):

@@ -21,7 +21,7 @@ KEYSET_ID = "00" + "ab" * 7
 
 def reply(body, status=200, *headers):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(data)}", *headers, "", ""]
+    lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(data)}", "Connection: close", *headers, "", ""]
     return "\r\n".join(lines).encode() + data
 
 
@@ -78,11 +78,6 @@ def scripted_mint(*scripts):
 async def http():
     async with new_http_client(timeout_s=2.0) as client:
         yield client
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch):
-    monkeypatch.setattr(mint_client, "_FIRST_PAUSE_S", 0.0)
 
 
 PROOF = Proof(8, KEYSET_ID, "a-secret-of-the-test", POINT, Dleq("11" * 32, "22" * 32, "77" * 32))

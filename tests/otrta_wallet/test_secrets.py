@@ -30,7 +30,7 @@ class Ear:
             value = await call
         except Exception as error:
             self.heard += [repr(error), *traceback.format_exception(error)]
-            self.heard += [repr(vars(error)), repr(error.__cause__), repr(error.__context__)]
+            self.heard += [repr(error.__cause__), repr(error.__context__)]
             return error
         self.heard.append(repr(value))
         return value

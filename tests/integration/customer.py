@@ -1,0 +1,140 @@
+"""The client proxy in this process, with a wallet on disk and money from a real mint."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from otrta_wallet.transactions import Transactions
+from proxy_trio import calls, reports
+from proxy_trio.actions import act
+from proxy_trio.app import build_app
+from proxy_trio.calls import PaidCall
+from proxy_trio.client import Client, open_client
+from proxy_trio.client_settings import ClientSettings
+from proxy_trio.gateway import gateway_transport
+from proxy_trio.schema import CallState
+from proxy_trio.serve import serve
+from proxy_trio.settings import ForwardSettings
+
+CHAT = "/v1/chat/completions"
+HI: Mapping[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 1000,
+}
+"""A call whose quote is 32 + 16 + 2 prompt tokens and 1,000 output tokens: 5,050 msat."""
+QUOTE_MSAT = 5050
+
+
+@dataclass
+class Customer:
+    """An app and its client proxy."""
+
+    client: Client
+    http: httpx.AsyncClient
+    port: int
+
+    async def ask(self, body: Mapping[str, Any] = HI, **options: Any) -> httpx.Response:
+        """Make a chat call."""
+        return await self.http.post(CHAT, json=dict(body), **options)
+
+    async def ask_and_leave(self, body: Mapping[str, Any]) -> None:
+        """Make a chat call and hang up at the first byte of its answer's body."""
+        data = json.dumps(dict(body)).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: application/json\r\n"
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            await stream.send_all(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+            got = b""
+            while b"\r\n\r\n" not in got or got.endswith(b"\r\n\r\n"):
+                got += await stream.receive_some()
+
+    async def total(self) -> int:
+        """All that the wallet has, in msat."""
+        return int((await self.balance())["total_msat"])
+
+    async def balance(self) -> dict[str, Any]:
+        """What the wallet says that it has."""
+        return await self.db.run(reports.balance)
+
+    async def pending(self) -> list[dict[str, Any]]:
+        """What is not settled."""
+        return await self.db.run(reports.pending)
+
+    async def paid(self) -> list[PaidCall]:
+        """All payments, newest first."""
+        return await self.db.run(lambda conn, _now: calls.newest(conn, 100))
+
+    async def until_no_call_runs(self) -> None:
+        """Wait until the proxy has closed the books of every call."""
+        with trio.fail_after(10):
+            while self.client.payer.running:  # noqa: ASYNC110  # no event tells it
+                await trio.sleep(0.02)
+
+    async def settled(self) -> PaidCall:
+        """Recover and swap until nothing moves, and return the newest payment."""
+        for _ in range(3):
+            await self.client.recover_once(at_once=True)
+            if not await self.client.swapper.swap_now() and not await self.pending():
+                break
+        return (await self.paid())[0]
+
+    async def act(self, action: str, **params: Any) -> Any:
+        """Carry out a wallet action."""
+        return await act(self.client, action, params)
+
+    @property
+    def db(self) -> Transactions:
+        """The store."""
+        return self.client.wallet.transactions
+
+
+@asynccontextmanager
+async def customer(
+    home: Path,
+    *gateways: str,
+    mint: str,
+    funds: int = 100_000,
+    unit: str = "msat",
+    settings: ClientSettings | None = None,
+    forward: ForwardSettings | None = None,
+) -> AsyncIterator[Customer]:
+    """Open a client whose wallet gets `funds`, and serve it. Nothing runs in the background."""
+    # loading the system's certificates, for each transport, takes longer than a test
+    async with (
+        gateway_transport(verify=False) as transport,
+        open_client(home, settings or ClientSettings(), transport=transport) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.wallet.mints.add(mint)
+        if funds:
+            quote = await client.wallet.request_invoice(mint, funds, unit)
+            await client.wallet.claim_quote(quote.id)
+        for url in gateways:
+            await client.gateways.add(url)
+        app = build_app(
+            client.payer,
+            forward=forward or ForwardSettings(stop_s=0.5),
+            make_transport=lambda: gateway_transport(verify=False),
+        )
+        stop = trio.Event()
+        port = await nursery.start(partial(serve, app, 0, stop=stop))
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30, verify=False
+        ) as http:
+            yield Customer(client, http, port)
+        stop.set()
+
+
+def error_code(response: httpx.Response) -> str:
+    """The code of an error in OpenAI's shape."""
+    return str(json.loads(response.content)["error"]["code"])
+
+
+__all__ = ["CHAT", "HI", "QUOTE_MSAT", "CallState", "Customer", "customer", "error_code"]

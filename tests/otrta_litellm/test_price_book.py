@@ -1,0 +1,184 @@
+"""Prices in msat: the operator's table first, else LiteLLM's USD prices, never too little."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from otrta_core import ModelPrice
+from otrta_litellm.price_book import PriceBook, price_from_usd, with_limits
+from otrta_litellm.router_view import Deployment, UsdPrices
+from tests.otrta_litellm.conftest import settings
+
+RATE = {"btc_usd": {"fixed": "100000"}}  # 1 USD is 1,000,000 msat
+
+
+class View:
+    """A router that says what a test tells it, and counts how often it is asked."""
+
+    def __init__(self, **models: list[Deployment]) -> None:
+        self.models = models
+        self.asked = 0
+        self.at = object()
+
+    def router(self) -> object:
+        return self.at
+
+    def model_names(self) -> list[str]:
+        return sorted(self.models)
+
+    def candidates(self, model: str) -> list[Deployment]:
+        self.asked += 1
+        return self.models.get(model, [])
+
+
+def deployment(group: str = "m", model: str = "openai/m", **values: Any) -> Deployment:
+    prices = {
+        name: Decimal(value) for name, value in values.items() if name.startswith(("input", "output", "per"))
+    }
+    limits = {name: value for name, value in values.items() if name.startswith("max")}
+    return Deployment(
+        group,
+        "id",
+        model,
+        None,
+        limits.get("max_input_tokens"),
+        limits.get("max_output_tokens"),
+        UsdPrices(**prices),
+    )
+
+
+def book(view: View, **values: Any) -> PriceBook:
+    return PriceBook(settings(**values), view)  # type: ignore[arg-type]
+
+
+def test_usd_becomes_msat_by_decimals_rounded_up() -> None:
+    usd = UsdPrices(
+        input_per_token=Decimal("0.0000025"),
+        output_per_token=Decimal("0.00001"),
+        cached_input_per_token=Decimal("1e-13"),
+        per_request=Decimal("0.0000001"),
+    )
+    assert price_from_usd(usd, Decimal(1_000_000)) == ModelPrice(
+        input_msat_per_mtok=2_500_000,
+        output_msat_per_mtok=10_000_000,
+        cached_input_msat_per_mtok=1,
+        request_msat=1,
+    )
+
+
+def test_the_margin_and_the_rate_are_in_the_price() -> None:
+    view = View(m=[deployment(input_per_token="0.000001", output_per_token="0.000003")])
+    found = book(view, btc_usd={"fixed": "60000.5"}, margin="0.05").price("m")
+    exact = Decimal(100_000_000_000) / Decimal("60000.5") * Decimal("1.05")
+    assert found is not None
+    assert found.input_msat_per_mtok - 1 < exact <= found.input_msat_per_mtok
+    assert found.output_msat_per_mtok - 1 < exact * 3 <= found.output_msat_per_mtok
+
+
+@pytest.mark.parametrize(
+    "usd",
+    [
+        UsdPrices(),
+        UsdPrices(output_per_token=Decimal(1)),
+        UsdPrices(input_per_token=Decimal(1), per_search=Decimal(1)),
+        UsdPrices(input_per_token=Decimal(0), output_per_token=Decimal(0)),
+        UsdPrices(input_per_token=Decimal(0)),
+    ],
+    ids=str,
+)
+def test_what_has_no_bound_or_is_free_by_litellms_list_has_no_price(usd: UsdPrices) -> None:
+    assert price_from_usd(usd, Decimal(1_000_000)) is None
+
+
+def test_the_table_stands_before_usd_and_globs_after_names() -> None:
+    view = View(
+        a=[deployment("a", input_per_token="1", output_per_token="1")],
+        ab=[deployment("ab")],
+        c=[deployment("c")],
+    )
+    prices = {"a": {"input_msat_per_mtok": 1, "output_msat_per_mtok": 1}, "a*": {"request_msat": 7}}
+    found = book(view, prices=prices, **RATE)
+    assert found.price("a") == ModelPrice(input_msat_per_mtok=1, output_msat_per_mtok=1)
+    assert found.price("ab") == ModelPrice(request_msat=7)
+    assert found.price("c") is None
+
+
+def test_a_price_in_the_table_sells_nothing_that_litellm_does_not_serve() -> None:
+    assert book(View(), prices={"*": {"request_msat": 7}}).price("nobody") is None
+
+
+def test_without_a_rate_usd_prices_count_for_nothing() -> None:
+    assert book(View(m=[deployment(input_per_token="1", output_per_token="1")])).price("m") is None
+
+
+def test_the_dearest_of_all_that_may_answer_is_asked() -> None:
+    view = View(
+        m=[
+            deployment("m", input_per_token="0.000002", output_per_token="0.000001"),
+            deployment("fallback", input_per_token="0.000001", output_per_token="0.000004"),
+        ]
+    )
+    found = book(view, **RATE).price("m")
+    assert found is not None
+    assert (found.dearest_input, found.dearest_output) == (2_000_000, 4_000_000)
+
+
+def test_a_fallback_without_a_price_makes_the_model_unsellable() -> None:
+    view = View(m=[deployment("m"), deployment("fallback")])
+    assert book(view, prices={"m": {"request_msat": 1}}).price("m") is None
+
+
+def test_a_chat_is_not_sold_where_only_the_prompt_has_a_price() -> None:
+    found = book(View(m=[deployment()]), prices={"m": {"input_msat_per_mtok": 5}})
+    assert found.price("m", "chat") is None
+    assert found.price("m", "embeddings") == found.price("m") == ModelPrice(input_msat_per_mtok=5)
+
+
+def test_what_the_operator_gives_away_is_free() -> None:
+    found = book(View(m=[deployment()]), prices={"m": {"input_msat_per_mtok": 0}})
+    assert found.price("m", "chat") == ModelPrice()
+
+
+def test_limits_of_the_deployment_fill_those_that_the_price_lacks() -> None:
+    limited = deployment(max_input_tokens=100, max_output_tokens=50)
+    own = ModelPrice(input_msat_per_mtok=1, max_output_tokens=7)
+    assert with_limits(own, limited) == ModelPrice(
+        input_msat_per_mtok=1, max_output_tokens=7, max_input_tokens=100
+    )
+
+
+def test_prices_are_looked_up_again_when_litellm_loads_its_router_anew() -> None:
+    view = View(m=[deployment()])
+    found = book(view, prices={"m": {"request_msat": 1}})
+    assert found.price("m") is not None
+    assert (found.price("m"), view.asked) == (ModelPrice(request_msat=1), 1)
+    view.models, view.at = {}, object()
+    assert found.price("m") is None
+
+
+def test_made_up_names_do_not_fill_the_memory() -> None:
+    view = View(m=[deployment()])
+    found = book(view, prices={"m": {"request_msat": 1}})
+    for n in range(3000):
+        assert found.price(f"made-up-{n}") is None
+    assert len(found._known) <= 1001
+
+
+def test_all_prices_are_those_that_can_be_paid() -> None:
+    view = View(a=[deployment("a")], b=[deployment("b")])
+    assert book(view, prices={"a": {"request_msat": 1}}).all_prices() == {"a": ModelPrice(request_msat=1)}
+
+
+@pytest.mark.parametrize(
+    ("models", "takes"),
+    [
+        (["openai/x"], True),
+        (["azure/x", "openai/y"], True),
+        (["cohere/x"], False),
+        (["openai/x", "cohere/y"], False),
+    ],
+)
+def test_token_numbers_are_for_upstreams_that_take_them_as_they_are(models: list[str], takes: bool) -> None:
+    view = View(m=[deployment(model=model) for model in models])
+    assert book(view).takes_token_numbers("m") is takes
