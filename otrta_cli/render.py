@@ -76,10 +76,7 @@ def show_pending(payments: Sequence[Mapping[str, Any]]) -> None:
 
 def show_recovery(result: Mapping[str, Any]) -> None:
     """Show how a recovery ended."""
-    if result["open"]:
-        _say(f"{result['open']} still open: see `otrta pending`, and try again later.")
-    else:
-        _say("Nothing is open.")
+    _say("Nothing is open.")
     if result["disputed"]:
         _say(f"{result['disputed']} disputed: see `otrta pending`.")
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import trio
 
+from otrta_cli.wallet_link import serving
 from otrta_core import format_msat
 from otrta_wallet import WalletBusy
 from proxy_trio import log, reports
@@ -71,10 +72,14 @@ async def _open_and_serve(
                 await _run(client, port, as_json, stop)
             return
         except WalletBusy:
+            if (other := serving(home)) is not None:
+                raise WalletBusy(
+                    f"`otrta serve` has the wallet in {home} already: process {other.pid}, at "
+                    f"http://127.0.0.1:{other.port}/v1"
+                ) from None
             if trio.current_time() > give_up_at:
                 raise WalletBusy(
-                    f"another process has the wallet in {home} open: one `otrta serve` at a time. "
-                    "Stop it, or set OTRTA_HOME for a wallet of its own"
+                    f"another process has the wallet in {home} open: stop it, or name another by OTRTA_HOME"
                 ) from None
         await trio.sleep(_POLL_S)
 

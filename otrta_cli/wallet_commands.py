@@ -142,9 +142,10 @@ def recover(as_json: bool) -> None:
     while (result := link.act("recover"))["open"] and time.monotonic() + pause_s < deadline:
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _POLL_LONGEST_S)
-    show(result, as_json, show_recovery)
+    if as_json or not result["open"]:
+        show(result, as_json, show_recovery)
     if result["open"]:
-        sys.exit(1)
+        raise click.ClickException(f"{result['open']} still open: see `otrta pending`, and try again later")
 
 
 @click.command()

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,9 +59,9 @@ class WalletLink:
                 except OtrtaError as error:
                     if error.code != "wallet_busy":  # else somebody was quicker
                         raise
-            elif (serving := _serving(self.home)) is not None:
+            elif (proxy := serving(self.home)) is not None:
                 try:
-                    return _ask(*serving, action, params)
+                    return _ask(proxy, action, params)
                 except ConnectionRefusedError:
                     pass  # it is on its way out
             if time.monotonic() > deadline:
@@ -108,22 +109,31 @@ def _open_and_act(home: Path, action: str, params: Mapping[str, Any]) -> Any:
     return trio.run(work)
 
 
-def _serving(home: Path) -> tuple[int, str] | None:
-    """Return port and local token of the proxy that says it serves this home, if it lives."""
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A proxy that says it serves a home: its process, its port and the token that its wallet asks for."""
+
+    pid: int
+    port: int
+    local_token: str = field(repr=False)
+
+
+def serving(home: Path) -> Serving | None:
+    """Return the proxy that says it serves this home, if its process lives."""
     try:
         told = json.loads((home / SERVE_FILE).read_text("utf-8"))
         pid, port = int(told["pid"]), int(told["port"])
         token = (home / TOKEN_FILE).read_text("utf-8").strip()
         os.kill(pid, 0)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return port, token
+    return Serving(pid, port, token)
 
 
-def _ask(port: int, token: str, action: str, params: Mapping[str, Any]) -> Any:
-    connection = http.client.HTTPConnection(HOST, port, timeout=ACTION_TIMEOUT_S)
+def _ask(proxy: Serving, action: str, params: Mapping[str, Any]) -> Any:
+    connection = http.client.HTTPConnection(HOST, proxy.port, timeout=ACTION_TIMEOUT_S)
     try:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {proxy.local_token}"}
         connection.request("POST", f"/_otrta/{action}", json.dumps(params), headers)
         reply = connection.getresponse()
         data = reply.read(_MAX_ANSWER_BYTES)

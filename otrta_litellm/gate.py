@@ -137,7 +137,7 @@ class Gate:
             raise _with_request(error, checkout, scope["path"], body) from None
         taken = await checkout.taken_before(incoming.token)
         if taken is not None:
-            raise checkout.refuse_taken(taken)
+            raise checkout.refuse_taken(await gateway.see_claims(taken))
         terms = checkout.terms(scope["path"], body)
         checkout.check_amount(terms, incoming)
         if gateway.held.full:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
+import anyio
+
 from otrta_core import Settlement
 from otrta_litellm.answers import Header, exposed, payment_headers
 from otrta_litellm.meter import Reading, StreamMeter, read_body
@@ -29,6 +31,9 @@ _PASSED = frozenset(
 
 _PASSED_PREFIX = b"access-control-"
 NOTE_EVERY_S = 3.0
+
+SEND_WITHIN_S = 120.0
+"""How long a caller may stop reading before it counts as gone: its call would stay open for ever."""
 
 
 class HeldBytes:
@@ -206,12 +211,16 @@ class Relay:
             if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIX)
         ]
         headers = exposed([*kept, *extra], origin=self._origin)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._emit({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _pass(self, data: bytes, *, last: bool = False) -> None:
         if data or last:
             self._at_line_start = data.endswith((b"\n", b"\r")) if data else self._at_line_start
-            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+            await self._emit({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _emit(self, message: Message) -> None:
+        with anyio.fail_after(SEND_WITHIN_S):  # what it raises is an OSError, like a broken connection
+            await self._send(message)
 
     def _hold(self, data: bytes) -> None:
         self._body += data

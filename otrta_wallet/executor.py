@@ -32,6 +32,7 @@ _PAUSES_S = (0.15, 0.45, 1.35)
 """How long to wait after each post that is to be repeated; there are as many posts as pauses."""
 _SECOND_LOOK_S = 1.0
 _FOREIGN = frozenset({"receive", "redeem"})
+_OURS = frozenset({"swap", "mint"})
 
 
 @dataclass(slots=True)
@@ -286,7 +287,9 @@ class Executor:
     async def _close(
         self, attempt: _Attempt, verdict: Verdict, states: Mapping[str, ProofState], reason: OtrtaError
     ) -> None:
-        may_land = attempt.unanswered_at is not None or verdict is Verdict.FAIL_PENDING
+        # what only we could spend was spent, says the mint: it may only not have found our outputs yet
+        strange = verdict is Verdict.FAIL_SPENT and attempt.operation.kind in _OURS
+        may_land = attempt.unanswered_at is not None or verdict is Verdict.FAIL_PENDING or strange
         failure = Failure(verdict, reason.message, states, may_land, attempt.recovering)
         await self._db.run(
             lambda conn, now: closing.fail(conn, attempt.operation, failure, self._participants, now)

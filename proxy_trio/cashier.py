@@ -1,10 +1,12 @@
 """Taking the money for a call out of the wallet: within the budgets, and journalled as it leaves."""
 
 import secrets
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+import trio
 from sqlalchemy import Connection
 
 from otrta_core import CallRequest, Token, Unit, face_value, format_msat, input_fee
@@ -54,6 +56,7 @@ class Cashier:
         self._wallet = wallet
         self._budgets = budgets
         self._swap_now = swap_now
+        self._swapping: dict[Source, trio.Lock] = defaultdict(trio.Lock)
 
     async def pay(self, payment_id: str, purchase: Purchase) -> Transfer:
         """Take a token out of the wallet, with the row of its payment.
@@ -95,15 +98,16 @@ class Cashier:
 
         Proofs at hand come first, then a swap to the exact amount; kept change is swapped where it is needed.
         """
-        amount = unit.at_least(purchase.amount_msat)
+        amount = max(1, unit.at_least(purchase.amount_msat))  # what is free is still shown a token
         fees = self._wallet.mints.fee_ppk(mint)
+        exact = face_value(amount, max(fees.values(), default=0))
+        left = unit.at_most(await self._check(unit.to_msat(amount)))
         memo = secrets.token_hex(16)
         journal = self._journal(payment_id, purchase, unit, fees)
-        left = unit.at_most(await self._check(unit.to_msat(amount)))
-        exact = face_value(amount, max(fees.values(), default=0))
-        while True:
+
+        async def at_hand() -> Transfer | None:
             with suppress(_TooLarge):
-                transfer = await self._wallet.transfer_at_hand(
+                return await self._wallet.transfer_at_hand(
                     mint,
                     amount,
                     unit,
@@ -113,22 +117,29 @@ class Cashier:
                     reference=payment_id,
                     also=journal,
                 )
-                if transfer is not None:
+            return None
+
+        if (transfer := await at_hand()) is not None:
+            return transfer
+        # one swap at a time: what another one holds back meanwhile would look like an empty wallet
+        async with self._swapping[mint, unit]:
+            while True:
+                if (transfer := await at_hand()) is not None:
                     return transfer
-            await self._check(unit.to_msat(exact))  # before the swap, which would be for nothing
-            try:
-                return await self._wallet.send(
-                    mint, exact, unit, memo=memo, reference=payment_id, record=None, also=journal
-                )
-            except NotEnoughFunds:
-                if not await self._swap_now(mint, unit):
-                    return None
-            except _TooLarge:
-                raise WalletEmpty(
-                    "The gateway takes only smaller tokens than this call needs. Ask for less output.",
-                    required_msat=purchase.amount_msat,
-                    available_msat=0,
-                ) from None
+                await self._check(unit.to_msat(exact))  # before the swap, which would be for nothing
+                try:
+                    return await self._wallet.send(
+                        mint, exact, unit, memo=memo, reference=payment_id, record=None, also=journal
+                    )
+                except NotEnoughFunds:
+                    if not await self._swap_now(mint, unit):
+                        return None
+                except _TooLarge:
+                    raise WalletEmpty(
+                        "The gateway takes only smaller tokens than this call needs. Ask for less output.",
+                        required_msat=purchase.amount_msat,
+                        available_msat=0,
+                    ) from None
 
     def _journal(
         self, payment_id: str, purchase: Purchase, unit: Unit, fees: Mapping[str, int]

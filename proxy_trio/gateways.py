@@ -13,7 +13,7 @@ from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.transactions import Transactions
 from proxy_trio.errors import GatewayFailure
 from proxy_trio.gateway_info import GatewayInfo, fetch_info
-from proxy_trio.schema import gateways
+from proxy_trio.schema import CallState, calls, gateways
 
 INFO_HOLDS_S = 60.0
 STALE_AFTER_S = 900.0
@@ -74,8 +74,11 @@ class Gateways:
         def write(conn: Connection, now: float) -> GatewayEntry:
             row = conn.execute(select(gateways).where(gateways.c.url == url)).first()
             if row is None:
-                conn.execute(insert(gateways).values(url=url, name=name, added_at=now))
-                return GatewayEntry(url, name, None)
+                # taking it off the list and adding it again does not end a dispute
+                disputed = calls.c.gateway == url, calls.c.state == CallState.DISPUTED
+                why = conn.execute(select(calls.c.reason).where(*disputed).limit(1)).scalar()
+                conn.execute(insert(gateways).values(url=url, name=name, added_at=now, distrusted_for=why))
+                return GatewayEntry(url, name, why)
             if name is not None:
                 conn.execute(update(gateways).where(gateways.c.url == url).values(name=name))
             return GatewayEntry(url, name or row.name, row.distrusted_for)

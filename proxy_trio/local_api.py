@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,10 +74,11 @@ def write_private(path: Path, text: str) -> None:
 
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_PARAMS_BYTES:
-            raise BodyTooLarge(f"The parameters are larger than {MAX_PARAMS_BYTES} bytes.")
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_PARAMS_BYTES:
+                raise BodyTooLarge(f"The parameters are larger than {MAX_PARAMS_BYTES} bytes.")
     return bytes(body)
 
 

@@ -41,7 +41,7 @@ class Swapper:
         waiting: set[str] = set()
         async with trio.open_nursery() as nursery:
             while True:
-                for operation in await self._wallet.kept():
+                for operation in await self._kept():
                     if operation.id not in waiting:
                         waiting.add(operation.id)
                         nursery.start_soon(self._swap_until_done, operation, waiting)
@@ -78,6 +78,13 @@ class Swapper:
             return False
         self._refusals.pop(operation.id, None)
         return True
+
+    async def _kept(self) -> list[Operation]:
+        try:
+            return await self._wallet.kept()
+        except Exception as error:  # the background must outlive a database that is busy
+            _log.error("kept_change_not_read", error=type(error).__name__)
+            return []
 
     async def _swap_until_done(self, operation: Operation, waiting: set[str]) -> None:
         tries = 0

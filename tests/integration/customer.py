@@ -1,7 +1,7 @@
 """The client proxy in this process, with a wallet on disk and money from a real mint."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,11 @@ from typing import Any
 
 import httpx
 import trio
+from sqlalchemy import Connection
 
+from otrta_core import Token
+from otrta_wallet.schema import ProofStatus
+from otrta_wallet.store import insert_proofs
 from otrta_wallet.transactions import Transactions
 from proxy_trio import calls, reports
 from proxy_trio.actions import act
@@ -27,10 +31,11 @@ CHAT = "/v1/chat/completions"
 HI: Mapping[str, Any] = {
     "model": "m",
     "messages": [{"role": "user", "content": "hi"}],
-    "max_tokens": 1000,
+    "max_tokens": 100,
 }
-"""A call whose quote is 32 + 16 + 2 prompt tokens and 1,000 output tokens: 5,050 msat."""
-QUOTE_MSAT = 5050
+"""A call whose quote is 32 + 16 + 2 prompt tokens and 100 output tokens: 550 msat."""
+QUOTE_MSAT = 550
+FUNDS = 10_000
 
 
 @dataclass
@@ -73,9 +78,11 @@ class Customer:
 
     async def until_no_call_runs(self) -> None:
         """Wait until the proxy has closed the books of every call."""
-        with trio.fail_after(10):
-            while self.client.payer.running:  # noqa: ASYNC110  # no event tells it
-                await trio.sleep(0.02)
+
+        async def none_runs() -> bool:
+            return not self.client.payer.running
+
+        await until(none_runs)
 
     async def settled(self) -> PaidCall:
         """Recover and swap until nothing moves, and return the newest payment."""
@@ -84,6 +91,17 @@ class Customer:
             if not await self.client.swapper.swap_now() and not await self.pending():
                 break
         return (await self.paid())[0]
+
+    async def keep_as_it_is(self, token: Token) -> None:
+        """Put a token's proofs into the wallet as its own, without the swap that would make others of them."""
+
+        def keep(conn: Connection, now: float) -> None:
+            proofs = [(proof, None) for proof in token.proofs]
+            insert_proofs(
+                conn, proofs, mint=token.mint, unit=token.unit, status=ProofStatus.AVAILABLE, now=now
+            )
+
+        await self.db.run(keep)
 
     async def act(self, action: str, **params: Any) -> Any:
         """Carry out a wallet action."""
@@ -100,7 +118,7 @@ async def customer(
     home: Path,
     *gateways: str,
     mint: str,
-    funds: int = 100_000,
+    funds: int = FUNDS,
     unit: str = "msat",
     settings: ClientSettings | None = None,
     forward: ForwardSettings | None = None,
@@ -132,9 +150,16 @@ async def customer(
         stop.set()
 
 
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so."""
+    with trio.fail_after(10):
+        while not await condition():  # noqa: ASYNC110  # no event tells it
+            await trio.sleep(0.02)
+
+
 def error_code(response: httpx.Response) -> str:
     """The code of an error in OpenAI's shape."""
     return str(json.loads(response.content)["error"]["code"])
 
 
-__all__ = ["CHAT", "HI", "QUOTE_MSAT", "CallState", "Customer", "customer", "error_code"]
+__all__ = ["CHAT", "FUNDS", "HI", "QUOTE_MSAT", "CallState", "Customer", "customer", "error_code", "until"]

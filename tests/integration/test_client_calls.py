@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from otrta_cli.demo_calls import openai_client
+from otrta_cli.main import main
 from otrta_cli.processes import CommandFailed, Running, StartError, free_port, run_otrta, start_client
 from otrta_cli.wallet_link import WalletLink
 from otrta_litellm import ledger
@@ -247,12 +248,21 @@ def test_a_client_that_is_stopped_in_mid_call_ends_within_seconds_and_loses_noth
 
 
 def test_the_commands_say_the_same_while_the_proxy_runs_and_while_it_does_not(
-    own_client: Callable[[], Running], tmp_path: Path
+    own_client: Callable[[], Running],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    home, commands = tmp_path / "home", ("balance", "history", "pending", "mints", "gateways", "config")
-    alone = [run_otrta(home, command, "--json") for command in commands]
+    commands = ("balance", "history", "pending", "mints", "gateways", "config")
+    monkeypatch.setenv("OTRTA_HOME", str(tmp_path / "home"))
+
+    def told() -> list[str]:
+        assert [main([command, "--json"]) for command in commands] == [0] * len(commands)
+        return capsys.readouterr().out.splitlines()
+
+    alone = told()
     own_client()
-    served = [run_otrta(home, command, "--json") for command in commands]
+    served = told()
     assert served == alone
     balance, history, *_ = map(json.loads, served)
     assert balance == {
@@ -277,7 +287,7 @@ def test_the_commands_say_the_same_while_the_proxy_runs_and_while_it_does_not(
 
 def test_a_wallet_has_one_proxy_at_a_time(own_client: Callable[[], Running], tmp_path: Path) -> None:
     own_client()
-    with pytest.raises(StartError, match="another process has the wallet"):
+    with pytest.raises(StartError, match=r"`otrta serve` has the wallet in .* already: process \d+"):
         own_client()
 
 

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from sqlalchemy import Connection
 
 from otrta_cli.processes import Running
 from otrta_core import Proof, Token
-from otrta_wallet.schema import ProofStatus
-from otrta_wallet.store import insert_proofs
 from proxy_trio import call_recovery
-from tests.integration.customer import HI, QUOTE_MSAT, CallState, customer, error_code
+from tests.integration.customer import FUNDS, HI, QUOTE_MSAT, CallState, customer, error_code
 from tests.integration.purse import Purse
 from tests.integration.scripted_gateway import (
     ANSWER,
@@ -33,18 +30,12 @@ from tests.integration.scripted_gateway import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.trio]
 
-SHORT_MSAT = 1000
+SHORT_MSAT = 100
 
 
 def sell_with(change: str) -> Script:
     """Take the token and give a text as its change."""
     return then(take, answer(200, ANSWER, {**JSON, "X-Cashu": change}))
-
-
-def keep_as_it_is(conn: Connection, now: float, token: Token) -> None:
-    """Put proofs into a wallet as its own, without the swap that would make others of them."""
-    proofs = [(proof, None) for proof in token.proofs]
-    insert_proofs(conn, proofs, mint=token.mint, unit=token.unit, status=ProofStatus.AVAILABLE, now=now)
 
 
 def forge(token: Token) -> Token:
@@ -103,7 +94,7 @@ async def test_a_payment_without_change_that_is_worth_anything_is_disputed(
         assert (shown["state"], shown["gateway"]) == ("disputed", gateway.url)
         assert shown["reason"]
         balance = await app.balance()
-        assert balance["available_msat"] == 100_000 - paid.paid_msat
+        assert balance["available_msat"] == FUNDS - paid.paid_msat
         assert balance["pending_msat"] == paid.missing_msat
 
         refused = await app.ask()
@@ -124,7 +115,7 @@ async def test_short_change_is_kept_and_the_rest_disputed(
         paid = await app.settled()
         assert (paid.state, paid.missing_msat) == (CallState.DISPUTED, SHORT_MSAT)
         balance = await app.balance()
-        assert balance["available_msat"] == 100_000 - COST_MSAT - SHORT_MSAT
+        assert balance["available_msat"] == FUNDS - COST_MSAT - SHORT_MSAT
         assert balance["pending_msat"] == SHORT_MSAT
         assert "too little" in (await app.pending())[0]["reason"]
 
@@ -137,7 +128,7 @@ async def test_a_dispute_does_not_end_by_being_looked_at_again(
         scripted_gateway(purse, sell(QUOTE_MSAT), claim=give_change(QUOTE_MSAT)) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url) as app,
     ):
-        await app.ask({**HI, "max_tokens": 2000})
+        await app.ask({**HI, "max_tokens": 200})
         for _ in range(3):
             paid = await app.settled()
             assert (paid.state, paid.missing_msat) == (CallState.DISPUTED, QUOTE_MSAT - COST_MSAT)
@@ -157,7 +148,7 @@ async def test_what_an_answer_proved_is_held_against_change_that_comes_later(
         assert (paid.state, paid.missing_msat) == (CallState.DISPUTED, SHORT_MSAT)
 
 
-@pytest.mark.parametrize(("cost", "state"), [(10_050, CallState.DONE), (10_051, CallState.DISPUTED)])
+@pytest.mark.parametrize(("cost", "state"), [(1050, CallState.DONE), (1051, CallState.DISPUTED)])
 async def test_without_usage_the_quote_is_all_that_can_be_held_against_a_gateway(
     cost: int, state: CallState, tmp_path: Path, mint: Running, purse: Purse
 ) -> None:
@@ -165,11 +156,11 @@ async def test_without_usage_the_quote_is_all_that_can_be_held_against_a_gateway
         scripted_gateway(purse, sell(cost, body=b"{}")) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url, funds=0) as app,
     ):
-        token = await gateway.money(16_384, parts=[8192, 8192])  # so that more than the quote is paid
-        await app.client.wallet.transactions.run(keep_as_it_is, token)
-        await app.ask({**HI, "max_tokens": 2000})
+        token = await gateway.money(2048, parts=[1024, 1024])  # so that more than the quote is paid
+        await app.keep_as_it_is(token)
+        await app.ask({**HI, "max_tokens": 200})
         paid = await app.settled()
-        assert (paid.paid_msat, paid.state) == (16_384, state)
+        assert (paid.paid_msat, paid.state) == (2048, state)
 
 
 async def test_a_forged_change_does_not_cost_the_token_that_was_never_taken(
@@ -185,7 +176,7 @@ async def test_a_forged_change_does_not_cost_the_token_that_was_never_taken(
     ):
         await app.ask()
         paid = await app.settled()
-        assert (paid.state, await app.total()) == (CallState.REFUNDED, 100_000)
+        assert (paid.state, await app.total()) == (CallState.REFUNDED, FUNDS)
         assert (await app.act("gateways"))[0]["trusted"] is False
 
 
@@ -207,7 +198,7 @@ async def test_the_change_of_another_call_is_no_change(tmp_path: Path, mint: Run
         second, first = await app.paid()
         assert {first.state, second.state} == {CallState.DONE, CallState.DISPUTED}
         balance = await app.balance()
-        assert balance["available_msat"] == 100_000 - COST_MSAT - paid.paid_msat
+        assert balance["available_msat"] == FUNDS - COST_MSAT - paid.paid_msat
 
 
 async def test_change_that_is_given_after_all_ends_the_dispute(
@@ -222,7 +213,7 @@ async def test_change_that_is_given_after_all_ends_the_dispute(
         gateway.claim = give_change()
         assert (await app.settled()).state is CallState.DONE
         balance = await app.balance()
-        assert (balance["available_msat"], balance["pending_msat"]) == (100_000 - COST_MSAT, 0)
+        assert (balance["available_msat"], balance["pending_msat"]) == (FUNDS - COST_MSAT, 0)
         assert (await app.act("gateways"))[0]["trusted"] is False
 
 
@@ -257,3 +248,59 @@ async def test_a_gateway_that_is_silent_about_a_taken_token_is_disputed_in_the_e
         monkeypatch.setattr(call_recovery, "SILENCE_S", 0.0)
         paid = await app.settled()
         assert (paid.state, paid.missing_msat) == (CallState.DISPUTED, paid.paid_msat - COST_MSAT)
+
+
+async def test_a_gateway_that_is_added_anew_is_still_not_paid(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    async with (
+        scripted_gateway(purse, then(take, answer(200, ANSWER))) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url) as app,
+    ):
+        await app.ask()
+        await app.settled()
+        await app.act("gateways_remove", url=gateway.url)
+        added = await app.act("gateways_add", url=gateway.url)
+        assert (added["trusted"], bool(added["distrusted_for"])) == (False, True)
+        assert error_code(await app.ask()) == "gateway_unreachable"
+
+
+async def test_of_change_that_is_spent_in_part_the_rest_is_kept(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    async def script(gateway: ScriptedGateway, stream: trio.SocketStream, seen: Seen) -> None:
+        paid = await gateway.take(seen)
+        change = await gateway.money(paid.amount - COST_MSAT)
+        largest = max(change.proofs, key=lambda proof: proof.amount)
+        await trio.to_thread.run_sync(purse.spend, replace(change, proofs=(largest,)))
+        await send(stream, 200, {**JSON, "X-Cashu": change.encode()}, ANSWER)
+
+    async with (
+        scripted_gateway(purse, script) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url) as app,
+    ):
+        await app.ask()
+        paid = await app.settled()
+        await app.settled()
+        assert (paid.state, paid.missing_msat) == (CallState.DISPUTED, 256)
+        balance = await app.balance()
+        assert balance["available_msat"] == FUNDS - COST_MSAT - 256
+        assert balance["pending_msat"] == 256
+
+
+async def test_change_that_a_swap_would_eat_counts_as_given(
+    tmp_path: Path, fee_mint: Running, fee_purse: Purse
+) -> None:
+    async def script(gateway: ScriptedGateway, stream: trio.SocketStream, seen: Seen) -> None:
+        fee = (len(seen.token.proofs) * 100 + 999) // 1000
+        await sell(seen.token.amount - fee - 1, body=b"{}", fee=fee)(gateway, stream, seen)
+
+    async with (
+        scripted_gateway(fee_purse, script) as gateway,
+        customer(tmp_path, gateway.url, mint=fee_mint.url) as app,
+    ):
+        body = {name: value for name, value in HI.items() if name != "max_tokens"}
+        await app.ask(body)
+        paid = await app.settled()
+        assert (paid.state, paid.change_msat) == (CallState.DONE, 1)
+        assert (paid.change_token or "").startswith("dust cashuB")

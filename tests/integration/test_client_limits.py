@@ -6,7 +6,7 @@ import pytest
 
 from otrta_cli.processes import Running
 from proxy_trio.client_settings import ClientSettings
-from tests.integration.customer import CHAT, HI, QUOTE_MSAT, CallState, customer, error_code
+from tests.integration.customer import CHAT, FUNDS, HI, QUOTE_MSAT, CallState, customer, error_code
 from tests.integration.purse import Purse
 from tests.integration.scripted_gateway import ask, scripted_gateway, sell
 
@@ -52,12 +52,12 @@ async def test_the_default_budget_of_a_day_is_ten_requests_of_the_largest_size(
 async def test_money_on_its_way_counts_against_the_day_until_it_is_back(
     tmp_path: Path, mint: Running, purse: Purse
 ) -> None:
-    settings = ClientSettings.model_validate({"budgets": {"per_day_sat": 8}})
+    settings = ClientSettings.model_validate({"budgets": {"per_day_sat": 1}})
     async with (
         scripted_gateway(purse, sell(), sell()) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url, settings=settings) as app,
     ):
-        for _ in range(2):  # each may cost 5 sat, and costs little
+        for _ in range(2):  # each may cost 550 msat, and costs little
             assert (await app.ask()).status_code == 200
             await app.settled()
 
@@ -94,12 +94,12 @@ async def test_what_a_402_asks_is_paid_within_the_budget_only(
 async def test_an_empty_wallet_says_what_is_needed(tmp_path: Path, mint: Running, purse: Purse) -> None:
     async with (
         scripted_gateway(purse) as gateway,
-        customer(tmp_path, gateway.url, mint=mint.url, funds=1000) as app,
+        customer(tmp_path, gateway.url, mint=mint.url, funds=100) as app,
     ):
         reply = await app.ask()
         assert (reply.status_code, error_code(reply)) == (402, "wallet_empty")
         error = reply.json()["error"]
-        assert (error["required_msat"], error["available_msat"]) == (QUOTE_MSAT, 1000)
+        assert (error["required_msat"], error["available_msat"]) == (QUOTE_MSAT, 100)
         assert "otrta invoice" in error["message"]
         assert gateway.seen == []
 
@@ -203,3 +203,46 @@ async def test_two_payments_share_no_secret_and_each_has_a_memo_of_its_own(
         assert len(first.memo or "") == len(second.memo or "") == 32
         assert first.memo != second.memo
         assert not {p.secret for p in first.proofs} & {p.secret for p in second.proofs}
+
+
+async def test_a_call_that_is_free_is_shown_the_smallest_token(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    async with (
+        scripted_gateway(purse, sell(0, body=b"{}")) as gateway,
+        customer(tmp_path, mint=mint.url) as app,
+    ):
+        gateway.info["models"] = [{"id": "m"}]
+        await app.client.gateways.add(gateway.url)
+        assert (await app.ask()).status_code == 200
+        assert gateway.seen[0].token.amount == 1
+        assert (await app.settled()).state is CallState.DONE
+        assert await app.total() == FUNDS
+
+
+async def test_a_gateway_that_takes_few_proofs_gets_few(tmp_path: Path, mint: Running, purse: Purse) -> None:
+    async with (
+        scripted_gateway(purse, sell()) as gateway,
+        customer(tmp_path, mint=mint.url, funds=0) as app,
+    ):
+        gateway.info["limits"] = {"max_proofs": 4}
+        await app.client.gateways.add(gateway.url)
+        await app.keep_as_it_is(await gateway.money(1280, parts=[64] * 20))
+        assert (await app.ask({**HI, "max_tokens": 102})).status_code == 200
+        assert [proof.amount for proof in gateway.seen[0].token.proofs] == [16, 32, 512]
+        assert (await app.settled()).state is CallState.DONE
+
+
+async def test_a_call_that_needs_more_proofs_than_a_gateway_takes_is_refused_here(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    async with (
+        scripted_gateway(purse) as gateway,
+        customer(tmp_path, mint=mint.url) as app,
+    ):
+        gateway.info["limits"] = {"max_proofs": 1}
+        await app.client.gateways.add(gateway.url)
+        reply = await app.ask()
+        assert (reply.status_code, error_code(reply)) == (402, "wallet_empty")
+        assert "smaller tokens" in reply.json()["error"]["message"]
+        assert (gateway.seen, await app.total()) == ([], FUNDS)

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from otrta_cli.processes import Running
-from tests.integration.customer import HI, QUOTE_MSAT, CallState, customer, error_code
+from tests.integration.customer import FUNDS, HI, QUOTE_MSAT, CallState, customer, error_code
 from tests.integration.purse import Purse
 from tests.integration.scripted_gateway import (
     ANSWER,
@@ -78,7 +78,7 @@ async def test_a_gateway_that_took_the_token_gets_no_more_than_the_price(
         with suppress(httpx.RemoteProtocolError):  # what the app sees of a cut answer
             await app.ask({**HI, "stream": "stream" in name})
         paid = await app.settled()
-        assert (paid.state, await app.total()) == (CallState.DONE, 100_000 - cost)
+        assert (paid.state, await app.total()) == (CallState.DONE, FUNDS - cost)
         assert paid.paid_msat == cost + paid.fee_msat + (paid.change_msat or 0)
         assert await app.pending() == []
         assert len(gateway.taken) == 1
@@ -108,7 +108,7 @@ async def test_a_token_that_was_not_taken_comes_back_whole(
             await app.ask()
         sent = gateway.seen[0].token
         paid = await app.settled()
-        assert (paid.state, await app.total()) == (CallState.REFUNDED, 100_000)
+        assert (paid.state, await app.total()) == (CallState.REFUNDED, FUNDS)
         assert await app.pending() == []
         # the gateway knows the old secrets, so they were spent and fresh ones made
         assert await trio.to_thread.run_sync(purse.states, sent) == {"SPENT"}
@@ -123,7 +123,7 @@ async def test_a_gateway_that_cannot_be_reached_leaves_the_token_where_it_was(
         reply = await app.ask()
         assert (reply.status_code, error_code(reply)) == (502, "gateway_unreachable")
         balance = await app.balance()
-        assert (balance["available_msat"], balance["pending_msat"]) == (100_000, 0)
+        assert (balance["available_msat"], balance["pending_msat"]) == (FUNDS, 0)
 
 
 async def test_change_is_stored_before_the_first_byte_goes_on(
@@ -149,47 +149,47 @@ async def test_change_is_stored_before_the_first_byte_goes_on(
         hang.set()
 
 
-@pytest.mark.parametrize("refusal", [ask(7000), ask(7000, 400, INSUFFICIENT)], ids=["402", "400"])
+@pytest.mark.parametrize("refusal", [ask(700), ask(700, 400, INSUFFICIENT)], ids=["402", "400"])
 async def test_a_call_that_costs_more_is_paid_once_more(
     refusal: Script, tmp_path: Path, mint: Running, purse: Purse
 ) -> None:
     async with (
-        scripted_gateway(purse, refusal, sell(6000, body=b"{}")) as gateway,
+        scripted_gateway(purse, refusal, sell(600, body=b"{}")) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url) as app,
     ):
         reply = await app.ask()
         first, second = (seen.token for seen in gateway.seen)
         assert reply.status_code == 200
-        assert (first.amount >= QUOTE_MSAT, second.amount >= 7000) == (True, True)
+        assert (first.amount >= QUOTE_MSAT, second.amount >= 700) == (True, True)
         assert not {p.secret for p in first.proofs} & {p.secret for p in second.proofs}
         await app.settled()
         states = {call.state for call in await app.paid()}
-        assert (states, await app.total()) == ({CallState.DONE, CallState.REFUNDED}, 94_000)
+        assert (states, await app.total()) == ({CallState.DONE, CallState.REFUNDED}, FUNDS - 600)
 
 
 async def test_what_is_asked_is_paid_once_more_only(tmp_path: Path, mint: Running, purse: Purse) -> None:
     async with (
-        scripted_gateway(purse, ask(7000), ask(8000), ask(9000)) as gateway,
+        scripted_gateway(purse, ask(700), ask(800), ask(900)) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url) as app,
     ):
         reply = await app.ask()
         assert (reply.status_code, len(gateway.seen)) == (402, 2)
         await app.settled()
-        assert await app.total() == 100_000
+        assert await app.total() == FUNDS
 
 
 async def test_a_model_that_no_info_names_is_paid_by_what_its_402_asks(
     tmp_path: Path, mint: Running, purse: Purse
 ) -> None:
     async with (
-        scripted_gateway(purse, ask(7000), sell()) as gateway,
+        scripted_gateway(purse, ask(700), sell()) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url) as app,
     ):
         reply = await app.ask({**HI, "model": "unlisted"})
         assert reply.status_code == 200
         assert "x-cashu" not in dict(gateway.seen[0].headers)
         assert (await app.settled()).state is CallState.DONE
-        assert await app.total() == 100_000 - COST_MSAT
+        assert await app.total() == FUNDS - COST_MSAT
 
 
 async def test_change_that_comes_twice_counts_once(tmp_path: Path, mint: Running, purse: Purse) -> None:
@@ -205,15 +205,15 @@ async def test_change_that_comes_twice_counts_once(tmp_path: Path, mint: Running
     ):
         await app.ask({**HI, "stream": True})
         paid = await app.settled()
-        assert (paid.state, await app.total()) == (CallState.DONE, 100_000 - COST_MSAT)
+        assert (paid.state, await app.total()) == (CallState.DONE, FUNDS - COST_MSAT)
         assert (await app.balance())["pending_msat"] == 0
 
 
 async def test_change_in_two_parts_counts_whole(tmp_path: Path, mint: Running, purse: Purse) -> None:
     async def script(gateway: ScriptedGateway, stream: trio.SocketStream, seen: Seen) -> None:
         paid = await gateway.take(seen)
-        first = (await gateway.money(1000)).encode()
-        rest = (await gateway.money(paid.amount - COST_MSAT - 1000)).encode()
+        first = (await gateway.money(100)).encode()
+        rest = (await gateway.money(paid.amount - COST_MSAT - 100)).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Cashu: {first}\r\n\r\n"
         await stream.send_all(f"{head}{EVENT}: x-cashu {rest}\n\ndata: [DONE]\n\n".encode())
 
@@ -222,7 +222,7 @@ async def test_change_in_two_parts_counts_whole(tmp_path: Path, mint: Running, p
         customer(tmp_path, gateway.url, mint=mint.url) as app,
     ):
         await app.ask({**HI, "stream": True})
-        assert ((await app.settled()).state, await app.total()) == (CallState.DONE, 100_000 - COST_MSAT)
+        assert ((await app.settled()).state, await app.total()) == (CallState.DONE, FUNDS - COST_MSAT)
 
 
 async def test_a_payment_that_comes_back_as_its_own_change_is_ours_again(
@@ -237,7 +237,7 @@ async def test_a_payment_that_comes_back_as_its_own_change_is_ours_again(
     ):
         await app.ask()
         paid = await app.settled()
-        assert (paid.state, paid.cost_msat, await app.total()) == (CallState.DONE, 0, 100_000)
+        assert (paid.state, paid.cost_msat, await app.total()) == (CallState.DONE, 0, FUNDS)
 
 
 async def test_an_app_that_goes_away_still_gets_its_change(
@@ -259,7 +259,7 @@ async def test_an_app_that_goes_away_still_gets_its_change(
         await app.ask_and_leave({**HI, "stream": True})
         gone.set()
         await app.until_no_call_runs()
-        assert ((await app.settled()).state, await app.total()) == (CallState.DONE, 100_000 - COST_MSAT)
+        assert ((await app.settled()).state, await app.total()) == (CallState.DONE, FUNDS - COST_MSAT)
         assert gateway.claims == []
 
 
@@ -276,7 +276,7 @@ async def test_a_payment_found_in_flight_at_the_start_is_settled(
             await app.ask()
             assert (await app.paid())[0].state is CallState.IN_FLIGHT
         async with customer(tmp_path, gateway.url, mint=mint.url, funds=0) as app:
-            assert ((await app.settled()).state, await app.total()) == (CallState.DONE, 100_000 - COST_MSAT)
+            assert ((await app.settled()).state, await app.total()) == (CallState.DONE, FUNDS - COST_MSAT)
 
 
 async def test_a_gateway_in_sat_is_paid_in_sat(tmp_path: Path, mint: Running, purse: Purse) -> None:
@@ -309,5 +309,28 @@ async def test_a_mint_with_fees_takes_them_and_nothing_else_is_missing(
         assert {call.state for call in await app.paid()} == {CallState.DONE}
         assert [call.cost_msat for call in await app.paid()] == [COST_MSAT, COST_MSAT]
         history = await app.act("history")
-        assert 100_000 + sum(e["amount_msat"] for e in history if e["kind"] != "invoice") == await app.total()
+        assert FUNDS + sum(e["amount_msat"] for e in history if e["kind"] != "invoice") == await app.total()
         assert paid.fee_msat > 0
+
+
+async def test_calls_side_by_side_neither_run_dry_nor_lose_anything(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    async with (
+        scripted_gateway(purse, *[sell()] * 6) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url) as app,
+    ):
+        statuses: list[int] = []
+
+        async def call() -> None:
+            statuses.append((await app.ask()).status_code)
+
+        async with trio.open_nursery() as calls:
+            for _ in range(6):
+                calls.start_soon(call)
+        assert statuses == [200] * 6
+        secrets = [proof.secret for seen in gateway.seen for proof in seen.token.proofs]
+        assert len(set(secrets)) == len(secrets)
+        await app.settled()
+        assert {paid.state for paid in await app.paid()} == {CallState.DONE}
+        assert await app.total() == FUNDS - 6 * COST_MSAT

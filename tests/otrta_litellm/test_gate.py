@@ -15,7 +15,7 @@ import pytest
 from otrta_cli.processes import Running
 from otrta_core import PaymentRequest, Token
 from otrta_litellm import gateway as module
-from otrta_litellm import till
+from otrta_litellm import relay, till
 from otrta_litellm.admission import ADMISSION, Admission, UsageSeen
 from otrta_litellm.gate import Gate, Message, Receive, Scope, Send
 from otrta_litellm.gateway import Gateway
@@ -355,6 +355,22 @@ async def test_a_caller_who_leaves_a_live_stream_pays_for_what_was_made(
     assert found["state"] == "settled"
     assert 0 < found["cost_msat"] <= 50 // 4 + 5 * 2 * 5
     assert gateway.held.total == 0
+
+
+async def test_a_caller_who_stops_reading_counts_as_gone(
+    gateway: Gateway, purse: Purse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Caller):
+        async def send(self, message: Message) -> None:
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(relay, "SEND_WITHIN_S", 0.05)
+    plain, stream = purse.token(PAID), purse.token(PAID)
+    with anyio.fail_after(10):
+        await Stuck(plain).call(answers(), gateway)
+        await Stuck(stream, headers=live(), body=STREAMED).call(streams(said("a"), said("b"), DONE), gateway)
+    for token in (plain, stream):
+        assert json.loads((await left(gateway, token)).content)["state"] == "settled"
 
 
 async def test_a_live_stream_hears_that_its_caller_is_gone(gateway: Gateway, purse: Purse) -> None:

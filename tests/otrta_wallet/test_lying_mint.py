@@ -8,10 +8,11 @@ import pytest
 
 from otrta_core import Token
 from otrta_wallet import OutcomeUnknown, TokenSpent
-from tests.fault_proxy import Fault
+from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
+ONE_LOOP_EACH = True
 
 
 @pytest.fixture
@@ -141,3 +142,15 @@ async def test_spent_as_seen_by_a_mint_that_lies_about_states(alice, bob, networ
     assert await available(bob) == 60
     await alice.recover()
     assert await accounted_for(alice, bob) == 100
+
+
+async def test_our_own_money_spent_as_the_mint_says_is_looked_for_again(alice, network):
+    await top_up(alice, network.url, 100)
+    network.spoil("/v1/swap", Fault("refused", answer=LOCKED))
+    network.spoil("/v1/restore", Fault("none-signed", answer=(200, b'{"outputs": [], "signatures": []}')))
+    with pytest.raises(TokenSpent):
+        await alice.hold_exact(network.url, 50, "msat", "debt:somebody")
+    assert await accounted_for(alice) < 100
+    assert (await alice.recover()).finished == 1
+    assert await accounted_for(alice) == 100
+    await assert_really_there(alice)

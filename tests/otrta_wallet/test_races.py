@@ -1,5 +1,6 @@
 """Several tasks at one wallet, and tasks that are cancelled at every step."""
 
+import os
 from itertools import count
 
 import anyio
@@ -15,6 +16,7 @@ from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, ava
 
 pytestmark = pytest.mark.anyio
 
+LONG = os.environ.get("OTRTA_LONG") == "1"
 REFUSED = Fault("refused", forwards=0, answer=(400, b'{"detail": "no", "code": 11000}'))
 
 
@@ -174,8 +176,17 @@ class CancellingTransport(httpx.AsyncHTTPTransport):
         return response
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["before-it-is-sent", "after-it-was-answered"])
-@pytest.mark.parametrize("name", ["mint", "send", "receive", "reclaim", "redeem"])
+CANCELLED = [
+    pytest.param(
+        backend, name, answered, id=f"{name}-{'after-it-was-answered' if answered else 'unsent'}-{backend}"
+    )
+    for number, name in enumerate(["mint", "send", "receive", "reclaim", "redeem"])
+    for answered in (False, True)
+    for backend in (["asyncio", "trio"] if LONG else [("asyncio", "trio")[(number + answered) % 2]])
+]
+
+
+@pytest.mark.parametrize(("anyio_backend", "name", "answered"), CANCELLED)
 async def test_a_cancelled_call_loses_nothing_wherever_it_was(
     tmp_path, store_with_mint, mint, name, answered
 ):

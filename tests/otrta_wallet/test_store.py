@@ -4,13 +4,16 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from otrta_core import KeysetError, Token, TokenError
 from otrta_wallet import TokenPending, TokenSpent, journal, store
 from otrta_wallet.custody import hand_out, let_go, take_in
-from otrta_wallet.schema import ProofStatus
+from otrta_wallet.schema import ProofStatus, metadata
+from otrta_wallet.wallet import VERSION_TABLE
 from tests.otrta_wallet.rows import KEYSET, MINT, NOW, POINT, operation, proof, put, statuses, transaction
 
 
@@ -215,6 +218,11 @@ def test_the_token_of_a_closed_transfer_is_erased(conn, path):
     assert not store.set_transfer_state(conn, transfer.id, was=("open",), now_is="reclaimed", now=NOW)
     [closed] = store.load_transfers(conn, transfer_id=transfer.id)
     assert (closed.state, closed.token) == ("claimed", None)
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(conn):
+    context = MigrationContext.configure(conn, opts={"version_table": VERSION_TABLE})
+    assert compare_metadata(context, metadata) == []
 
 
 def test_settings_are_replaced(conn):

@@ -1,0 +1,348 @@
+"""The wallet's actions do what they say, refuse what they must, and tell the user what to do next."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from otrta_core import AmountError, InvalidRequest, OtrtaError, Token
+from otrta_wallet import MintNotKnown, NotEnoughFunds, TokenSpent, WalletError
+from proxy_trio.actions import act
+from proxy_trio.client import open_client
+from proxy_trio.client_settings import ClientSettings
+from proxy_trio.errors import ActionInvalid, ActionUnknown, GatewayFailure, MintInUse
+from proxy_trio.gateways import GatewayNotKnown
+from tests.integration.customer import HI, QUOTE_MSAT, customer
+from tests.integration.purse import Purse
+from tests.integration.scripted_gateway import scripted_gateway, sell
+
+pytestmark = pytest.mark.trio
+
+
+@asynccontextmanager
+async def empty(home, **settings):
+    async with open_client(home, ClientSettings.model_validate(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def purse(mint):
+    with Purse(mint.url) as purse:
+        yield purse
+
+
+async def test_an_unknown_action_is_told_which_ones_there_are(tmp_path):
+    async with empty(tmp_path) as client:
+        with pytest.raises(ActionUnknown, match="gateways_trust"):
+            await act(client, "drain", {})
+
+
+@pytest.mark.parametrize(
+    ("action", "params"),
+    [
+        ("balance", {"x": 1}),
+        ("balance", []),
+        ("balance", None),
+        ("receive", {}),
+        ("receive", {"token": ""}),
+        ("receive", {"token": 7}),
+        ("receive", {"token": "c" * (1 << 20) + "c"}),
+        ("send", {}),
+        ("send", {"amount_msat": 0}),
+        ("send", {"amount_msat": -1}),
+        ("send", {"amount_msat": 1.5}),
+        ("send", {"amount_msat": "10"}),
+        ("send", {"amount_msat": True}),
+        ("send", {"amount_msat": 2**63}),
+        ("send", {"amount_msat": 1, "unit": "usd"}),
+        ("history", {"limit": 0}),
+        ("history", {"limit": 10**6}),
+        ("claim_invoice", {"quote_id": "../x"}),
+        ("mints_add", {"url": "h" * 3000}),
+        ("quote", {"body": "hi"}),
+    ],
+)
+async def test_parameters_are_checked_before_anything_is_done(action, params, tmp_path):
+    async with empty(tmp_path) as client:
+        with pytest.raises(ActionInvalid) as refused:
+            await act(client, action, params)
+        assert len(refused.value.message) < 200
+
+
+async def test_a_refusal_does_not_quote_what_it_refused(tmp_path):
+    async with empty(tmp_path) as client:
+        with pytest.raises(ActionInvalid) as refused:
+            await act(client, "receive", {"token": ["cashuBsecret"]})
+        assert "secret" not in refused.value.message
+
+
+async def test_a_new_wallet_is_empty_and_lists_nothing(tmp_path):
+    async with empty(tmp_path) as client:
+        assert await act(client, "balance", {}) == {
+            "available_msat": 0,
+            "pending_msat": 0,
+            "total_msat": 0,
+            "mints": [],
+        }
+        for action in ("history", "pending", "mints", "gateways"):
+            assert await act(client, action, {}) == []
+        assert await act(client, "recover", {}) == {"open": 0, "disputed": 0, "unswapped": 0}
+
+
+async def test_the_seed_is_twelve_words_and_stays_the_same(tmp_path):
+    async with empty(tmp_path) as client:
+        words = (await act(client, "seed", {}))["words"]
+    async with empty(tmp_path) as client:
+        assert (await act(client, "seed", {}))["words"] == words
+    assert len(words.split()) == 12
+
+
+async def test_the_settings_in_force_are_told(tmp_path):
+    async with empty(tmp_path, budgets={"per_day_sat": 50}) as client:
+        told = await act(client, "config", {})
+    assert told["home"] == str(tmp_path)
+    assert told["budgets"] == {"per_request_sat": 1000, "per_day_sat": 50}
+    assert (told["spent_today_msat"], told["left_today_msat"]) == (0, 50_000)
+    assert "user" in told["privacy"]["strip_fields"]
+
+
+async def test_without_a_mint_the_next_step_is_named(tmp_path):
+    async with empty(tmp_path) as client:
+        with pytest.raises(MintNotKnown, match="otrta mints add"):
+            await act(client, "invoice", {"amount_msat": 1000})
+        with pytest.raises(NotEnoughFunds, match="otrta invoice"):
+            await act(client, "send", {"amount_msat": 1000})
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "not a url", "http://u:p@x", "http://127.0.0.1:9/?q=1"])
+async def test_what_is_no_url_is_neither_a_mint_nor_a_gateway(url, tmp_path):
+    async with empty(tmp_path) as client:
+        with pytest.raises(MintNotKnown):
+            await act(client, "mints_add", {"url": url})
+        with pytest.raises(GatewayNotKnown):
+            await act(client, "gateways_add", {"url": url})
+
+
+async def test_what_does_not_answer_is_not_added(tmp_path, free_port):
+    url = f"http://127.0.0.1:{free_port}"
+    async with empty(tmp_path) as client:
+        with pytest.raises(OtrtaError):
+            await act(client, "mints_add", {"url": url})
+        with pytest.raises(GatewayFailure):
+            await act(client, "gateways_add", {"url": url})
+        assert (await act(client, "mints", {}), await act(client, "gateways", {})) == ([], [])
+
+
+@pytest.mark.parametrize("action", ["gateways_remove", "gateways_trust", "mints_remove", "mints_info"])
+async def test_what_is_not_in_the_list_is_said_to_be_unknown(action, tmp_path):
+    async with empty(tmp_path) as client:
+        with pytest.raises((GatewayNotKnown, MintNotKnown)):
+            await act(client, action, {"url": "http://127.0.0.1:9"})
+
+
+@pytest.mark.integration
+async def test_a_token_goes_out_and_comes_back_whole(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=100_000) as app:
+        sent = await app.act("send", amount_msat=12_345)
+        assert Token.parse(sent["token"]).amount == sent["amount_msat"] == 12_345
+        balance = await app.balance()
+        assert (balance["available_msat"], balance["pending_msat"]) == (87_655, 12_345)
+        received = await app.act("receive", token=f"  cashu:{sent['token']}\n")
+        assert received == {"amount_msat": 12_345, "fee_msat": 0, "mint": mint.url, "unit": "msat"}
+        assert (await app.balance())["available_msat"] == 100_000
+        with pytest.raises(TokenSpent):
+            await app.act("receive", token=sent["token"])
+        kinds = [(entry["kind"], entry["amount_msat"]) for entry in await app.act("history")]
+        assert kinds == [("receive", 12_345), ("send", -12_345), ("invoice", 100_000)]
+        assert len(await app.act("history", limit=1)) == 1
+
+
+@pytest.mark.integration
+async def test_a_token_of_a_strange_mint_is_not_touched_and_no_one_is_asked(tmp_path, mint, purse):
+    token = await trio.to_thread.run_sync(purse.token, 500)
+    strange = Token("http://127.0.0.1:9", token.unit, token.proofs)
+    async with customer(tmp_path, mint=mint.url, funds=0) as app:
+        with pytest.raises(MintNotKnown, match=r"otrta mints add http://127\.0\.0\.1:9"):
+            await app.act("receive", token=strange.encode())
+        assert await app.total() == 0
+    assert await trio.to_thread.run_sync(purse.states, token) == {"UNSPENT"}
+
+
+@pytest.mark.integration
+async def test_more_than_there_is_cannot_be_sent(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=1000) as app:
+        with pytest.raises(NotEnoughFunds, match="at most 1 sat can be spent"):
+            await app.act("send", amount_msat=1001)
+        with pytest.raises(MintNotKnown):
+            await app.act("send", amount_msat=1, mint="http://127.0.0.1:9")
+        assert (await app.balance())["available_msat"] == 1000
+
+
+@pytest.mark.integration
+async def test_sat_e_cash_is_sent_in_whole_sat_only(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=10, unit="sat") as app:
+        with pytest.raises(AmountError, match="whole sat"):
+            await app.act("send", amount_msat=2500)
+        sent = await app.act("send", amount_msat=2000)
+        assert (sent["unit"], Token.parse(sent["token"]).amount) == ("sat", 2)
+
+
+@pytest.mark.integration
+async def test_a_token_comes_of_the_first_mint_that_has_enough(tmp_path, mint, fee_mint):
+    async with customer(tmp_path, mint=mint.url, funds=1000) as app:
+        await app.act("mints_add", url=fee_mint.url)
+        invoice = await app.act("invoice", amount_msat=50_000, mint=fee_mint.url)
+        assert (await app.act("claim_invoice", quote_id=invoice["quote_id"]))["paid"]
+        assert (await app.act("send", amount_msat=1000))["mint"] == mint.url
+        assert (await app.act("send", amount_msat=1000))["mint"] == fee_mint.url
+
+
+@pytest.mark.integration
+async def test_change_that_waits_for_its_swap_can_be_sent(tmp_path, mint, purse):
+    async with (
+        scripted_gateway(purse, sell()) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url, funds=QUOTE_MSAT) as app,
+    ):
+        await app.ask()
+        assert len(await app.client.wallet.kept()) == 1
+        sent = await app.act("send", amount_msat=QUOTE_MSAT - 110)
+        assert Token.parse(sent["token"]).amount == QUOTE_MSAT - 110
+
+
+@pytest.mark.integration
+async def test_an_invoice_is_for_msat_where_the_mint_has_it_and_for_whole_sat_where_that_is_asked(
+    tmp_path, mint
+):
+    async with customer(tmp_path, mint=mint.url, funds=0) as app:
+        invoice = await app.act("invoice", amount_msat=2500)
+        assert (invoice["unit"], invoice["amount_msat"], invoice["mint"]) == ("msat", 2500, mint.url)
+        assert invoice["request"].startswith("lnbc")
+        with pytest.raises(AmountError, match="whole sat"):
+            await app.act("invoice", amount_msat=2500, unit="sat")
+        claim = {"paid": True, "amount_msat": 2500}
+        for _ in range(2):
+            assert await app.act("claim_invoice", quote_id=invoice["quote_id"]) == claim
+        assert await app.total() == 2500
+        with pytest.raises(WalletError):
+            await app.act("claim_invoice", quote_id="never-heard-of")
+
+
+@pytest.mark.integration
+async def test_an_invoice_that_was_paid_while_nobody_waited_is_found_by_recover(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=0) as app:
+        await app.act("invoice", amount_msat=2500)
+        await app.act("recover")
+        assert await app.total() == 2500
+
+
+@pytest.mark.integration
+async def test_a_mint_with_money_is_not_removed_and_one_without_is_forgotten(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=1000) as app:
+        with pytest.raises(MintInUse, match="otrta balance"):
+            await app.act("mints_remove", url=mint.url)
+        sent = await app.act("send", amount_msat=1000)
+        with pytest.raises(MintInUse):  # sent is not claimed
+            await app.act("mints_remove", url=mint.url)
+        async with customer(tmp_path / "other", mint=mint.url, funds=0) as other:
+            await other.act("receive", token=sent["token"])
+        await app.act("recover")
+        await app.act("mints_remove", url=f"{mint.url}/")
+        assert await app.act("mints") == []
+        await app.act("mints_add", url=mint.url)  # and its counters go on where they were
+        invoice = await app.act("invoice", amount_msat=700)
+        assert (await app.act("claim_invoice", quote_id=invoice["quote_id"]))["paid"]
+        assert await app.total() == 700
+
+
+@pytest.mark.integration
+async def test_a_mint_of_the_settings_is_removed_there(tmp_path, mint):
+    async with empty(tmp_path, mints=[mint.url]) as client:
+        with pytest.raises(MintInUse, match=r"config\.toml"):
+            await act(client, "mints_remove", {"url": mint.url})
+
+
+@pytest.mark.integration
+async def test_the_list_of_mints_tells_units_fees_and_what_is_there(tmp_path, mint, fee_mint):
+    async with customer(tmp_path, mint=mint.url, funds=1000) as app:
+        await app.act("mints_add", url=fee_mint.url)
+        assert await app.act("mints") == [
+            {
+                "url": mint.url,
+                "units": {"msat": {"input_fee_ppk": 0}, "sat": {"input_fee_ppk": 0}},
+                "available_msat": 1000,
+                "pending_msat": 0,
+            },
+            {
+                "url": fee_mint.url,
+                "units": {"msat": {"input_fee_ppk": 100}, "sat": {"input_fee_ppk": 100}},
+                "available_msat": 0,
+                "pending_msat": 0,
+            },
+        ]
+        info = await app.act("mints_info", url=fee_mint.url)
+        assert {(k["unit"], k["active"], k["input_fee_ppk"]) for k in info["keysets"]} == {
+            ("msat", True, 100),
+            ("sat", True, 100),
+        }
+
+
+@pytest.mark.integration
+async def test_gateways_are_listed_looked_at_and_removed(tmp_path, mint, purse):
+    async with scripted_gateway(purse) as gateway, customer(tmp_path, mint=mint.url, funds=0) as app:
+        added = await app.act("gateways_add", url=f"{gateway.url}/v1/")
+        assert added == {"url": gateway.url, "name": "scripted", "trusted": True, "distrusted_for": None}
+        assert await app.act("gateways") == [added]
+        info = await app.act("gateways_info", url=gateway.url)
+        assert info["models"][0]["id"] == "m"
+        assert info["mints"][0]["url"] == mint.url
+        assert await app.act("gateways_remove", url=gateway.url) == {"url": gateway.url}
+        assert await app.act("gateways") == []
+
+
+@pytest.mark.integration
+async def test_a_quote_tells_the_price_of_every_gateway_and_sends_nothing(tmp_path, mint, purse):
+    async with (
+        scripted_gateway(purse) as gateway,
+        scripted_gateway(purse) as other,
+        customer(tmp_path, gateway.url, other.url, mint=mint.url) as app,
+    ):
+        other.info["models"] = []
+        app.client.gateways.forget_info(other.url)
+        told = await app.act("quote", body=dict(HI))
+        assert told["prompt_tokens_at_most"] == 50
+        assert told["quotes"] == [
+            {
+                "gateway": gateway.url,
+                "quote_msat": QUOTE_MSAT,
+                "with_fee_msat": QUOTE_MSAT,
+                "mints": [mint.url],
+            },
+            {"gateway": other.url, "error": "it does not sell m"},
+        ]
+        assert gateway.seen == []
+        with pytest.raises(InvalidRequest):
+            await app.act("quote", body={"model": "m"})
+        with pytest.raises(InvalidRequest, match="has no price"):
+            await app.act("quote", body=dict(HI), path="/v1/files")
+
+
+@pytest.mark.integration
+async def test_a_call_in_the_history_adds_up(tmp_path, mint, purse):
+    async with (
+        scripted_gateway(purse, sell()) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url) as app,
+    ):
+        await app.ask()
+        await app.settled()
+        call = (await app.act("history"))[0]
+        assert isinstance(call.pop("time"), float)
+        assert call == {
+            "kind": "call",
+            "amount_msat": -110,
+            "cost_msat": 110,
+            "fee_msat": 0,
+            "gateway": gateway.url,
+            "model": "m",
+            "state": "done",
+            "lost_msat": None,
+        }
