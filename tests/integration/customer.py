@@ -93,7 +93,7 @@ class Customer:
         return (await self.paid())[0]
 
     async def keep_as_it_is(self, token: Token) -> None:
-        """Put a token's proofs into the wallet as its own, without the swap that would make others of them."""
+        """Put a token's proofs into the wallet as its own, without the swap that makes others of them."""
 
         def keep(conn: Connection, now: float) -> None:
             proofs = [(proof, None) for proof in token.proofs]

@@ -308,6 +308,7 @@ async def test_keys_are_taken_whose_id_belongs_to_them(http):
 
 async def test_no_log_names_a_quote(http, caplog):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # LiteLLM, where it is imported, turns it down
     answer = {"quote": "quote-id-of-the-test", "request": "lnbc1", "state": "UNPAID"}
     with scripted_mint(reply(answer)) as mint:
         quote = await MintClient(mint.url, http).mint_quote("quote-id-of-the-test")

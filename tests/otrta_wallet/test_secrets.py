@@ -58,6 +58,7 @@ async def secrets_of(wallet):
 
 async def test_no_secret_is_ever_said(open_wallet, mint, caplog):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # LiteLLM, where it is imported, turns it down
     ear = Ear()
     tokens = []
     with fault_proxy(mint.port) as network:
@@ -120,6 +121,7 @@ def rows_for_people(conn, _now):
 
 async def test_the_seeds_words_are_shown_only_when_asked_for(open_wallet, caplog):
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # LiteLLM, where it is imported, turns it down
     async with open_wallet() as wallet:
         words = await wallet.words()
         assert words not in caplog.text + repr(vars(wallet).keys()) + repr(wallet)
