@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from sqlalchemy import Connection
 
 from otrta_core import (
@@ -51,6 +52,12 @@ from otrta_wallet import (
 )
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.wallet import Incoming
+
+INSPECT_WITHIN_S = 10.0
+"""How long a token may wait for its mint to name a keyset that is not at hand."""
+
+REDEEM_WITHIN_S = 30.0
+"""How long a caller waits for a swap; recovery ends one that takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +199,11 @@ class Checkout:
         except OtrtaError:
             raise UnitMismatch("tokens of this unit are not taken here: send msat or sat") from None
         try:
-            incoming = await self._wallet.inspect(token)
+            with anyio.fail_after(INSPECT_WITHIN_S):
+                incoming = await self._wallet.inspect(token)
         except KeysetError as error:
             raise TokenError(error.message) from None
-        except (MintUnreachable, OutcomeUnknown):
+        except (MintUnreachable, OutcomeUnknown, TimeoutError):
             raise mint_away() from None
         fees = mints.fee_ppk(incoming.token.mint)
         if any(fees[proof.id] > self._settings.max_fee_ppk for proof in incoming.token.proofs):
@@ -308,10 +316,11 @@ class Checkout:
             await run(payments.reject, payment.id)
             raise as_refusal(error) from None
         try:
-            await self._wallet.carry_out(operation)
+            with anyio.fail_after(REDEEM_WITHIN_S):
+                await self._wallet.carry_out(operation)
         except MintUnreachable:
             raise mint_away() from None
-        except OutcomeUnknown:
+        except (OutcomeUnknown, TimeoutError):
             raise journalled() from None
         except OtrtaError as error:
             taken = await self.taken_before(incoming.token)

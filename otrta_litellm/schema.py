@@ -42,7 +42,7 @@ payments = Table(
     Column("change_msat", BigInteger),
     Column("excess_msat", BigInteger),  # what the call cost beyond the payment
     Column("change_token", Text),  # erased once the change is spent
-    Column("change_due", Boolean, nullable=False),  # change is owed and not yet made
+    Column("change_due", Boolean, nullable=False, index=True),  # change is owed and not yet made
     Column("path", String, nullable=False),
     Column("model", String, nullable=False),
     Column("price", Text, nullable=False),  # JSON, fixed when the payment was received

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 from sqlalchemy import Connection
 
-from otrta_core import CallRequest, Token, Unit, face_value, format_msat, input_fee
+from otrta_core import CallRequest, KeysetError, OtrtaError, Token, Unit, face_value, format_msat, input_fee
 from otrta_wallet import NotEnoughFunds, Transfer, Wallet
 from otrta_wallet.errors import MintError
 from proxy_trio import budget, calls
@@ -64,7 +64,8 @@ class Cashier:
         Raises:
             BudgetExceeded: it would go beyond a budget.
             WalletEmpty: no mint that the gateway takes has enough.
-            MintError: a swap was needed, and its mint could not do it. Nothing has left in any case.
+            MintError, KeysetError: a swap was needed, and its mint could not do it. Nothing has left in any
+                case.
         """
         if not purchase.sources:
             names = ", ".join(purchase.info.units_by_mint()) or "none that can be read"
@@ -74,11 +75,11 @@ class Cashier:
                 required_msat=purchase.amount_msat,
                 available_msat=0,
             )
-        failure: MintError | None = None
+        failure: OtrtaError | None = None
         for mint, unit in purchase.sources:
             try:
                 transfer = await self._from(payment_id, purchase, mint, unit)
-            except MintError as error:
+            except (MintError, KeysetError) as error:
                 failure = error
                 continue
             if transfer is not None:
@@ -126,7 +127,9 @@ class Cashier:
             while True:
                 if (transfer := await at_hand()) is not None:
                     return transfer
-                await self._check(unit.to_msat(exact))  # before the swap, which would be for nothing
+                # before the swap, which would be for nothing, and would cost counters of the seed
+                await self._check(unit.to_msat(exact))
+                await self._wallet.mints.refresh_if_old(mint)
                 try:
                     return await self._wallet.send(
                         mint, exact, unit, memo=memo, reference=payment_id, record=None, also=journal

@@ -29,7 +29,7 @@ def configure(level: int = logging.INFO) -> None:
             _redacted,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_args: structlog.PrintLogger(sys.stderr),  # the one that there is when it logs
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)

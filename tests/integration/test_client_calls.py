@@ -13,7 +13,7 @@ import pytest
 
 from otrta_cli.demo_calls import openai_client
 from otrta_cli.main import main
-from otrta_cli.processes import CommandFailed, Running, StartError, free_port, run_otrta, start_client
+from otrta_cli.processes import Running, free_port, run_otrta, start_client
 from otrta_cli.wallet_link import WalletLink
 from otrta_litellm import ledger
 
@@ -283,18 +283,3 @@ def test_the_commands_say_the_same_while_the_proxy_runs_and_while_it_does_not(
         "state": "done",
         "lost_msat": None,
     }
-
-
-def test_a_wallet_has_one_proxy_at_a_time(own_client: Callable[[], Running], tmp_path: Path) -> None:
-    own_client()
-    with pytest.raises(StartError, match=r"`otrta serve` has the wallet in .* already: process \d+"):
-        own_client()
-
-
-def test_a_taken_port_is_one_sentence(
-    own_client: Callable[[], Running], tmp_path: Path, gateway: Running
-) -> None:
-    with pytest.raises(CommandFailed) as failed:
-        run_otrta(tmp_path / "home", "serve", "--port", str(gateway.port))
-    assert f"exit code 1: otrta: Port {gateway.port} on 127.0.0.1 cannot be used" in str(failed.value)
-    assert len(str(failed.value).splitlines()) == 1

@@ -1,5 +1,8 @@
 """Whatever a gateway does at whatever point, the wallet ends with all its money but the price of the call."""
 
+import multiprocessing
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import trio
 
 from otrta_cli.processes import Running
 from tests.integration.customer import FUNDS, HI, QUOTE_MSAT, CallState, customer, error_code
+from tests.integration.killed_customer import call_and_die
 from tests.integration.purse import Purse
 from tests.integration.scripted_gateway import (
     ANSWER,
@@ -334,3 +338,38 @@ async def test_calls_side_by_side_neither_run_dry_nor_lose_anything(
         await app.settled()
         assert {paid.state for paid in await app.paid()} == {CallState.DONE}
         assert await app.total() == FUNDS - 6 * COST_MSAT
+
+
+def killed_at(number: int, home: Path, mint: Running) -> bool:
+    """Make a call in another process that dies before this commit; tells whether it came to that."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.integration.killed_customer"])
+    child = context.Process(target=call_and_die, args=(str(home), mint.url, number))
+    child.start()
+    child.join(60)
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+async def test_a_client_killed_before_any_commit_of_a_call_finds_every_msat_again(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    step = 1 if os.environ.get("OTRTA_LONG") == "1" else 3
+    number = 1 - step
+    total = FUNDS
+    async with scripted_gateway(purse, claim=give_change()) as gateway:
+        async with customer(tmp_path, gateway.url, mint=mint.url):
+            pass
+        while True:
+            number += step
+            gateway.calls, gateway.taken = [sell()], []
+            if not await trio.to_thread.run_sync(killed_at, number, tmp_path, mint):
+                break
+            async with customer(tmp_path, mint=mint.url, funds=0) as app:
+                with trio.fail_after(20):
+                    while await app.client.recover_once(at_once=True) or await app.client.swapper.swap_now():
+                        pass
+                total -= COST_MSAT * len(gateway.taken)
+                assert (number, await app.total()) == (number, total)
+                assert (await app.balance())["pending_msat"] == 0
+    assert number > 6

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,13 +77,31 @@ def test_it_tells_a_person_what_is_missing(serve: Serve, tmp_path: Path) -> None
     assert "otrta gateways add URL" in first_line(process)
 
 
-def test_the_port_of_the_environment_and_of_the_settings_is_used(serve: Serve, tmp_path: Path) -> None:
-    first, second = free_port(), free_port()
+def test_the_port_of_the_environment_goes_before_that_of_the_settings(serve: Serve, tmp_path: Path) -> None:
+    port = free_port()
     (tmp_path / "home").mkdir()
-    (tmp_path / "home/config.toml").write_text(f"port = {first}\n")
-    process = serve("--json")
-    assert json.loads(first_line(process))["url"] == f"http://127.0.0.1:{first}"
-    process.terminate()
-    process.communicate()
-    process = serve("--json", OTRTA_PORT=str(second))
-    assert json.loads(first_line(process))["url"] == f"http://127.0.0.1:{second}"
+    (tmp_path / "home/config.toml").write_text(f"port = {free_port()}\n")
+    assert json.loads(first_line(serve("--json", OTRTA_PORT=str(port))))["url"] == f"http://127.0.0.1:{port}"
+
+
+def test_a_wallet_has_one_proxy_at_a_time(serve: Serve, tmp_path: Path) -> None:
+    first = serve("--port", "0", "--json")
+    url = json.loads(first_line(first))["url"]
+    second = serve("--port", "0")
+    out, err = second.communicate(timeout=10)
+    assert (second.returncode, out) == (1, "")
+    assert err == (
+        f"otrta: `otrta serve` has the wallet in {tmp_path / 'home'} already: "
+        f"process {first.pid}, at {url}/v1\n"
+    )
+    assert json.loads((tmp_path / "home/serve.json").read_text())["pid"] == first.pid
+
+
+def test_a_taken_port_is_one_sentence(serve: Serve, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = serve("--port", str(port))
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, len(err.splitlines())) == (1, "", 1)
+    assert err.startswith(f"otrta: Port {port} on 127.0.0.1 cannot be used")
+    assert not (tmp_path / "home/serve.json").exists()

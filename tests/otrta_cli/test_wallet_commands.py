@@ -241,7 +241,7 @@ def test_while_the_lock_is_free_nobody_is_asked_whatever_a_stale_file_says(run: 
         "[]",
         '{"pid": 99999999, "port": 1}',
         '{"pid": "x", "port": 1}',
-        f'{{"pid": {os.getpid()}, "port": 1}}',
+        '{"pid": OURS, "port": 1}',
     ],
 )
 def test_a_wallet_that_another_process_has_is_waited_for_and_then_said_to_be_busy(
@@ -250,7 +250,7 @@ def test_a_wallet_that_another_process_has_is_waited_for_and_then_said_to_be_bus
     monkeypatch.setattr(wallet_link, "BUSY_S", 0.2)
     home.mkdir()
     if left is not None:
-        (home / SERVE_FILE).write_text(left)
+        (home / SERVE_FILE).write_text(left.replace("OURS", str(os.getpid())))
         (home / TOKEN_FILE).write_text("token")
     with sole_owner(f"sqlite:///{home / WALLET_FILE}"):
         code, out, err = run("balance")

@@ -14,12 +14,13 @@ import pytest
 
 from otrta_cli.processes import Running
 from otrta_core import PaymentRequest, Token
+from otrta_litellm import checkout, relay, till
 from otrta_litellm import gateway as module
-from otrta_litellm import relay, till
 from otrta_litellm.admission import ADMISSION, Admission, UsageSeen
 from otrta_litellm.gate import Gate, Message, Receive, Scope, Send
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.schema import PaymentState
+from tests.fault_proxy import Fault, fault_proxy
 from tests.integration.purse import Purse
 from tests.otrta_litellm.conftest import settings
 from tests.otrta_litellm.test_meter import DONE, said
@@ -265,11 +266,17 @@ async def breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
     raise RuntimeError("the answer is cashuBsecret")
 
 
+@pytest.mark.parametrize("logged", [True, False])
 @pytest.mark.parametrize("app", [fails, says_nothing, breaks_off])
 async def test_a_litellm_that_fails_is_a_failed_call(
-    gateway: Gateway, purse: Purse, app: App, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, purse: Purse, app: App, logged: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caller = await Caller(purse.token(PAID)).call(app, gateway)
+    async def logging_app(scope: Scope, receive: Receive, send: Send) -> None:
+        if logged:
+            admission().record_failure("APIError")
+        await app(scope, receive, send)
+
+    caller = await Caller(purse.token(PAID)).call(logging_app, gateway)
     assert (caller.status, caller.code) == (500, "call_failed")
     assert caller.sums == (PAID, 0, 0, PAID)
     assert b"half" not in caller.content
@@ -441,7 +448,7 @@ async def test_recovery_leaves_running_calls_alone(gateway: Gateway, purse: Purs
 
 
 async def test_what_was_received_and_never_redeemed_is_given_up(
-    gateway: Gateway, purse: Purse, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, purse: Purse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("disk full")
@@ -452,6 +459,9 @@ async def test_what_was_received_and_never_redeemed_is_given_up(
     caller = await Caller(token).call(answers(), gateway)
     assert (caller.status, caller.code) == (500, "internal_error")
     assert b"disk full" not in caller.content
+    logged = str(capsys.readouterr())
+    assert "gate_failed" in logged
+    assert "disk full" not in logged
     assert await state_of(gateway, token) is PaymentState.RECEIVED
     monkeypatch.undo()
     await gateway._end_calls()
@@ -507,6 +517,40 @@ async def test_a_silent_mint_keeps_nobody_from_paying_with_anothers_tokens(
             other = replace(purse.token(PAID), mint=url)
             refused = await Caller(other).call(answers(), gateway)
             assert (refused.status, refused.code) == (503, "mint_unreachable")
+
+
+async def test_a_swap_that_takes_too_long_is_journalled_and_ended_by_recovery(
+    tmp_path: Path, mint: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkout, "REDEEM_WITHIN_S", 0.2)
+    with fault_proxy(mint.port) as proxy, Purse(mint.url, proxy.url) as purse:
+        async with opened(tmp_path, proxy.url) as gateway:
+            token = purse.token(PAID)
+            proxy.spoil("swap", Fault("slow", silent_s=1.0))
+            caller = await Caller(token).call(answers(), gateway)
+            assert (caller.status, caller.code) == (503, "mint_unreachable")
+            assert b"journalled" in caller.content
+            assert await state_of(gateway, token) is PaymentState.REDEEMING
+            await gateway._recover_swaps()
+            await gateway._end_calls()
+            found = await left(gateway, token)
+            assert json.loads(found.content)["change_msat"] == PAID
+
+
+async def test_a_token_of_which_another_gateway_was_first_is_spent(gateway: Gateway, purse: Purse) -> None:
+    token = purse.token(PAID)
+    wallet = await gateway.wallet()
+    inspect = wallet.inspect
+
+    async def overtaken(token: Token) -> Any:
+        incoming = await inspect(token)
+        purse.spend(token)
+        return incoming
+
+    wallet.inspect = overtaken  # type: ignore[method-assign]
+    caller = await Caller(token).call(fails, gateway)
+    assert (caller.status, caller.code) == (400, "token_already_spent")
+    assert await state_of(gateway, token) is None
 
 
 async def test_without_any_mint_nothing_can_be_asked_for(tmp_path: Path) -> None:

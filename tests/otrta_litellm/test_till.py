@@ -1,5 +1,6 @@
 """What a call is charged: every way in which one can end."""
 
+import asyncio
 import socket
 import time
 
@@ -70,6 +71,12 @@ async def test_an_error_of_which_nothing_was_logged_waits_a_moment_for_the_log()
     began = time.monotonic()
     assert await charged(ended(400), admitted()) == 0
     assert time.monotonic() - began < 1
+
+
+async def test_a_log_that_comes_a_moment_after_the_error_counts() -> None:
+    admission = admitted()
+    asyncio.get_running_loop().call_later(0.05, admission.record_success, SEEN)
+    assert await charged(ended(500), admission) == 8 + 21 * 5
 
 
 async def test_a_stream_that_failed_before_anything_came_costs_nothing() -> None:

@@ -1,16 +1,18 @@
 """What runs by itself: infos that age, swaps that thin out, recovery that is woken."""
 
 import pytest
+from sqlalchemy import select
 
 from otrta_wallet import MintRefused, MintUnreachable
+from otrta_wallet.schema import keysets
 from proxy_trio import client as client_module
 from proxy_trio import gateways as gateways_module
 from proxy_trio import swapping
 from proxy_trio.errors import GatewayFailure
 from proxy_trio.schema import CallState
-from tests.integration.customer import FUNDS, customer, until
+from tests.integration.customer import FUNDS, customer, error_code, until
 from tests.integration.purse import Purse
-from tests.integration.scripted_gateway import give_change, scripted_gateway, sell, take
+from tests.integration.scripted_gateway import answer, give_change, scripted_gateway, sell, take
 
 pytestmark = [pytest.mark.trio, pytest.mark.integration]
 
@@ -103,6 +105,31 @@ async def test_a_mint_that_is_away_costs_no_counters(tmp_path, mint, purse, monk
         monkeypatch.setattr(app.client.wallet, "redeem", redeem)
         assert await app.client.swapper.swap_now() is False
         assert redeemed == []
+
+
+def counters(conn, _now):
+    return dict(conn.execute(select(keysets.c.id, keysets.c.counter)).fetchall())
+
+
+async def test_a_mint_that_is_away_is_found_out_before_a_call_or_a_token_taken_back_costs_counters(
+    tmp_path, mint, purse, monkeypatch
+):
+    async with (
+        scripted_gateway(purse, answer(400)) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url, funds=1024) as app,
+    ):
+        await app.ask()
+        before = await app.db.run(counters)
+
+        async def away(_mint):
+            raise MintUnreachable("away")
+
+        monkeypatch.setattr(app.client.wallet.mints, "refresh_if_old", away)
+        assert (await app.settled()).state is CallState.AWAITING_CHANGE
+        reply = await app.ask()  # what is at hand is not enough
+        assert (reply.status_code, error_code(reply)) == (503, "mint_unreachable")
+        assert await app.db.run(counters) == before
+        assert await app.total() == 1024
 
 
 async def test_change_that_is_refused_again_and_again_counts_as_false(tmp_path, mint, purse, monkeypatch):

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index(op.f("ix_payments_change_due"), "payments", ["change_due"], unique=False)
     op.create_index(op.f("ix_payments_created_at"), "payments", ["created_at"], unique=False)
     op.create_index(op.f("ix_payments_state"), "payments", ["state"], unique=False)
     op.create_table(
