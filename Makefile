@@ -21,7 +21,7 @@ demo: setup ## Pay for one plain and one streamed LLM call and print the balance
 	@$(BIN)/otrta demo $(ARGS)
 
 test: lint ## Lint, then run every test; property tests take a sample
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-long: export OTRTA_LONG = 1
 test-long: export PYTEST_TIMEOUT = 3600

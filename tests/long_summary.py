@@ -48,5 +48,6 @@ class LongSummary:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if os.environ.get("OTRTA_LONG") == "1":
+    is_worker = hasattr(config, "workerinput")  # of xdist: the controller hears of every test
+    if os.environ.get("OTRTA_LONG") == "1" and not is_worker:
         config.pluginmanager.register(LongSummary(SUMMARY), "long-summary")
