@@ -71,6 +71,15 @@ def hand_out(
     return transfer
 
 
+def move_sent(
+    conn: Connection, now: float, transfer_id: str, *, now_is: ProofStatus, holder: str | None
+) -> None:
+    """Move the proofs that a transfer has handed out."""
+    sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
+    ys = [proof.Y for proof in sent]
+    store.move_proofs(conn, ys, was=ProofStatus.SENT, now_is=now_is, holder=holder, now=now)
+
+
 def let_go(conn: Connection, now: float) -> None:
     """Make proofs available again that were held for a token which was then never made."""
     forgotten = proofs.c.status == ProofStatus.HELD, proofs.c.changed_at < now - HELD_S

@@ -26,7 +26,7 @@ from otrta_core import (
     split_for_change,
 )
 from otrta_wallet import journal, store
-from otrta_wallet.custody import hand_out, take_in
+from otrta_wallet.custody import hand_out, move_sent, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.errors import (
     NotEnoughFunds,
@@ -450,29 +450,13 @@ class Wallet:
     def undo_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
         """Put back, inside the caller's transaction, a token of which no byte has left this machine."""
         if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaimed", now=now):
-            sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
-            store.move_proofs(
-                conn,
-                [p.Y for p in sent],
-                was=ProofStatus.SENT,
-                now_is=ProofStatus.AVAILABLE,
-                holder=None,
-                now=now,
-            )
+            move_sent(conn, now, transfer_id, now_is=ProofStatus.AVAILABLE, holder=None)
 
     def close_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
         """Note, inside the caller's transaction, that the receiver has claimed a token, and erase it."""
         store.erase_token(conn, transfer_id)
         if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
-            sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
-            store.move_proofs(
-                conn,
-                [p.Y for p in sent],
-                was=ProofStatus.SENT,
-                now_is=ProofStatus.SPENT,
-                holder=transfer_id,
-                now=now,
-            )
+            move_sent(conn, now, transfer_id, now_is=ProofStatus.SPENT, holder=transfer_id)
 
     async def recover(self) -> Recovery:
         """End what was left open; see ``otrta_wallet.recovery``."""
