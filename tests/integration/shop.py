@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -127,6 +128,21 @@ class Shop:
     def change(self, token: Token | str, path: str = "/v1/cashu/change") -> Reply:
         """Ask what became of a token."""
         return self.buy(token, {}, path=path)
+
+    def wait_until_taken(self, token: Token) -> Reply:
+        """Wait until a token's call runs, and return what the change route then says."""
+        deadline = time.monotonic() + 15
+        while (reply := self.change(token)).status == 404 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return reply
+
+    def wait_until_over(self, token: Token) -> Reply:
+        """Wait until a token's call is over and its change is made."""
+        deadline = time.monotonic() + 30
+        while (reply := self.change(token)).status == 202 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert reply.status == 200, reply.body
+        return reply
 
     def info(self) -> Any:
         """What the gateway says of itself."""

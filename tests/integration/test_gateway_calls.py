@@ -250,7 +250,6 @@ def test_a_caller_cannot_switch_usage_off(shop: Shop, purse: Purse) -> None:
 
 
 def test_the_words_of_a_stream_come_as_they_are_made(shop: Shop, purse: Purse) -> None:
-    began = time.monotonic()
     arrived = []
     headers = {"X-Cashu": purse.token(PAID).encode(), **SSE}
     with httpx.stream(
@@ -258,10 +257,10 @@ def test_the_words_of_a_stream_come_as_they_are_made(shop: Shop, purse: Purse) -
     ) as reply:
         for line in reply.iter_lines():
             if line.startswith("data: {"):
-                arrived.append(time.monotonic() - began)
+                arrived.append(time.monotonic())
     assert len(arrived) >= 20
-    assert arrived[5] < 1.6 < arrived[-1]
-    assert max(b - a for a, b in itertools.pairwise(arrived)) < 0.9
+    assert arrived[-1] - arrived[0] > 1.5
+    assert max(b - a for a, b in itertools.pairwise(arrived)) < 1.2
 
 
 def test_change_comments_are_for_streams_only(shop: Shop, purse: Purse) -> None:
@@ -320,23 +319,13 @@ def leave(port: int, token: Token, body: dict[str, object], after: bytes, header
             seen += connection.recv(65536)
 
 
-def settled(shop: Shop, token: Token) -> Reply:
-    """Wait until a token's call is over."""
-    deadline = time.monotonic() + 15
-    while (reply := shop.change(token)).status == 202 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert reply.status == 200, reply.body
-    return reply
-
-
 def test_a_caller_who_leaves_a_plain_call_pays_for_it_and_can_fetch_the_rest(
     shop: Shop, purse: Purse
 ) -> None:
     token = purse.token(PAID)
     leave(int(shop.url.rsplit(":", 1)[1]), token, chat("demo-slow"), b"")
-    time.sleep(0.3)
-    assert shop.change(token).status == 202
-    over = settled(shop, token)
+    assert shop.wait_until_taken(token).status == 202
+    over = shop.wait_until_over(token)
     assert over.json["cost_msat"] == COST_MSAT
     assert over.change is not None
     assert purse.spend(over.change).amount == PAID - COST_MSAT
@@ -346,6 +335,6 @@ def test_a_caller_who_leaves_a_stream_pays_for_what_was_made(shop: Shop, purse: 
     token = purse.token(PAID)
     port = int(shop.url.rsplit(":", 1)[1])
     leave(port, token, chat("demo-slow", stream=True), b" this", "X-Cashu-Change: sse\r\n")
-    over = settled(shop, token)
+    over = shop.wait_until_over(token)
     assert 0 < over.json["cost_msat"] < COST_MSAT
     assert over.json["cost_msat"] + over.json["change_msat"] == PAID

@@ -1,6 +1,5 @@
 """The change route: what was left of a token, for its owner, again and again until it is spent."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -139,8 +138,7 @@ def test_while_its_call_runs_a_token_is_redeemed_and_pending(shop: Shop, purse: 
     token, other = purse.token(PAID, memo="mine"), purse.token(4096)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(shop.buy, token, chat("demo-slow"))
-        time.sleep(0.7)
-        waiting = shop.change(token)
+        waiting = shop.wait_until_taken(token)
         assert (waiting.status, waiting.json["state"]) == (202, "redeemed")
         assert (waiting.json["cost_msat"], waiting.json["change_msat"]) == (None, None)
         assert "retry-after" in waiting.headers

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from otrta_cli.processes import Running, config_dir, free_port, start_gateway, start_mint
-from otrta_core import Token
 from otrta_litellm.ledger import earnings_msat, holdings_msat
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.integration.purse import Purse
@@ -99,13 +98,16 @@ def frail(mint: Running, upstream: Running, parts_home: Path) -> Iterator[Frail]
         frail.mortal.stop()
 
 
-def over(frail: Frail, token: Token, within_s: float = 20) -> Reply:
-    """Wait until a token's call is over and its change is made."""
-    deadline = time.monotonic() + within_s
-    while (reply := frail.shop.change(token)).status == 202 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert reply.status == 200, reply.body
-    return reply
+def wait_for(frail: Frail, query: str, count: int = 1) -> None:
+    """Wait until so many payments of the gateway's store are as a query says."""
+    deadline = time.monotonic() + 30
+    found = 0
+    while found < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+        connection = sqlite3.connect(f"file:{frail.home}/gateway.sqlite3?mode=ro", uri=True)
+        found = connection.execute(f"select count(*) from payments where {query}").fetchone()[0]
+        connection.close()
+    assert found >= count
 
 
 def slow(seconds: float, **fields: object) -> dict[str, object]:
@@ -192,7 +194,7 @@ def test_a_swap_whose_outcome_is_unknown_is_journalled_and_claimable(frail: Frai
     assert "untouched" not in refused.error["message"]
     assert frail.shop.calls() == []
     assert frail.shop.buy(token).code in ("token_pending", "token_already_spent")
-    left = over(frail, token)
+    left = frail.shop.wait_until_over(token)
     assert (left.json["cost_msat"], left.json["change_msat"]) == (0, PAID)
     assert left.change is not None
     assert frail.purse.states(left.change) == {"UNSPENT"}
@@ -230,7 +232,7 @@ def test_change_that_cannot_be_made_is_owed_and_paid_later(frail: Frail) -> None
             pool.submit(frail.shop.buy, plain, slow(1.5)),
             pool.submit(frail.shop.buy, live, slow(1.5, stream=True), headers=SSE),
         ]
-        time.sleep(1)
+        wait_for(frail, "state = 'redeemed'", 2)
         set_aside(frail, "available", "gone")
         answer, stream = (call.result() for call in calls)
     assert (answer.status, answer.headers["x-otrta-change-msat"]) == (200, str(PAID - 85))
@@ -244,7 +246,7 @@ def test_change_that_cannot_be_made_is_owed_and_paid_later(frail: Frail) -> None
         assert "retry-after" in waiting.headers
     set_aside(frail, "gone", "available")
     for token in (plain, live):
-        left = over(frail, token)
+        left = frail.shop.wait_until_over(token)
         assert left.change is not None
         assert left.change.amount == PAID - 85
 
@@ -256,13 +258,14 @@ def test_what_ran_when_the_gateway_was_killed_is_claimable(frail: Frail) -> None
             pool.submit(frail.shop.buy, plain, slow(30)),
             pool.submit(frail.shop.buy, live, slow(30, stream=True), headers=SSE),
         ]
-        time.sleep(4.5)
+        wait_for(frail, "state = 'redeemed'", 2)
+        wait_for(frail, "live_tokens > 10")
         assert not any(call.done() for call in calls)
         frail.running.kill()
         assert all(call.exception() is not None for call in calls)
     frail.start()
-    for token, cost in ((plain, range(1)), (live, range(50, 300))):
-        left = over(frail, token)
+    for token, cost in ((plain, range(1)), (live, range(50, 600))):
+        left = frail.shop.wait_until_over(token)
         assert left.json["state"] == "settled"
         assert left.json["cost_msat"] in cost
         assert left.json["cost_msat"] + left.json["change_msat"] == token.amount
@@ -275,7 +278,7 @@ def test_a_gateway_that_is_told_to_stop_finishes_its_calls(frail: Frail) -> None
     token = frail.purse.token(PAID)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(frail.shop.buy, token, slow(2))
-        time.sleep(0.7)
+        wait_for(frail, "state = 'redeemed'")
         frail.running.stop()
         served = running.result()
     assert served.sums == (PAID, 110, 0, PAID - 110)

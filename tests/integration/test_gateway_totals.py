@@ -87,7 +87,7 @@ def test_nothing_that_can_be_spent_is_in_the_logs(
     log = gateway.log.read_text(errors="replace") + upstream.log.read_text(errors="replace")
     assert "POST /v1/chat/completions" in log
     handled = [*purse.handled, *fee_purse.handled, *shop.handled]
-    assert len(handled) > 20
+    assert len(handled) > 10
     assert [text[:12] for text in handled if text in log or text[6:120] in log] == []
     assert "cashuB" not in log.replace("cashuBnot-a-token", "")
     words = rows(gateway_home, "select value from settings where name = 'seed_words'")[0][0]
