@@ -28,7 +28,7 @@ def test_a_bomb_comes_out_in_bounded_pieces():
 
 
 def test_several_gzip_members_are_one_body():
-    packed = gzip.compress(b"one ") + gzip.compress(b"two")
+    packed = gzip.compress(b"one ", mtime=0) + gzip.compress(b"two")
     assert b"".join(decode("x-gzip", *(bytes([byte]) for byte in packed))) == b"one two"
 
 
@@ -42,7 +42,7 @@ def test_an_empty_body_needs_no_compression():
     assert decode("gzip") == []
 
 
-@pytest.mark.parametrize(("coding", "body"), [("gzip", gzip.compress(b"cut")[:-3]), ("deflate", b"no zlib")])
+@pytest.mark.parametrize(("coding", "body"), [("gzip", gzip.compress(b"cut", mtime=0)[:-3]), ("deflate", b"no zlib")])
 def test_a_cut_or_damaged_body_is_an_error(coding, body):
     with pytest.raises(DecodingFailed):
         decode(coding, body)
