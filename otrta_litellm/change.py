@@ -4,6 +4,7 @@ Either way the change is written with its payment before anybody hears of it.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 from sqlalchemy import Connection, update
@@ -45,7 +46,10 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
         return payments.load(conn, payment.id)
 
     current = await wallet.transactions.run(in_one_go)
-    return await make_due_change(wallet, current) if current.change_due else current
+    if current.change_due:
+        with suppress(Exception):  # the call is settled and its answer has to go out: recovery tries again
+            return await make_due_change(wallet, current)
+    return current
 
 
 async def make_due_change(wallet: Wallet, payment: Payment) -> Payment:

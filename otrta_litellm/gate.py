@@ -199,9 +199,8 @@ class Gate:
             with suppress(OSError):
                 await relay.give_up(UNSETTLED.status, UNSETTLED.body)
         else:
-            if not relay.whole:
-                relay.replace(500, CALL_FAILED)
-            elif ending.status >= 400 and not settled.charged and hides(admission, ending.status):
+            free_error = ending.status >= 400 and not settled.charged
+            if not ending.whole or (free_error and hides(admission, ending.status)):
                 relay.replace(ending.status, CALL_FAILED)
             with suppress(OSError):
                 await relay.finish(payment, settled)

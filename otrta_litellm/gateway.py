@@ -178,7 +178,8 @@ class Gateway:
                 await change.settle(wallet, payment, settled, "recovered")
         for payment in await run(lambda conn, _now: payments.with_change_due(conn)):
             if payment.id not in self.running:
-                await change.make_due_change(wallet, payment)
+                with suppress(Exception):  # one debt that cannot be paid does not hold up the others
+                    await change.make_due_change(wallet, payment)
         await run(change.free_what_nobody_is_owed)
 
     async def _watch_claims(self) -> None:

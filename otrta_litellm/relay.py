@@ -118,7 +118,7 @@ class Relay:
         reading = (
             read_body(bytes(self._body)) if self._mode is _Mode.HELD else Reading(None, "", self._spilled)
         )
-        return Ending(status, False, reading)
+        return Ending(status, False, reading, self.whole)
 
     async def finish(self, payment: Payment, settled: Settlement) -> None:
         """Send what is left, with the change.

@@ -30,11 +30,13 @@ class Ending:
         status: HTTP status of LiteLLM's answer; 500 where there was none.
         stream: whether it was an event stream.
         reading: what the answer says.
+        whole: whether it can go out as it is; an error of the gate's own takes its place where not.
     """
 
     status: int
     stream: bool
     reading: Reading
+    whole: bool = True
 
 
 class Till:
@@ -46,9 +48,9 @@ class Till:
     async def settlement(self, payment: Payment, ending: Ending, admission: Admission) -> Settlement:
         """Divide a payment by what its call used.
 
-        A failed call, and one that delivered nothing, costs nothing; one that LiteLLM lost after the upstream
-        had answered costs what LiteLLM counted. Unknown usage is charged by LiteLLM's count, else by
-        counting the delivered text; never by what was paid.
+        A failed call, and one that delivered nothing, costs nothing; one that LiteLLM answers with an error
+        after the upstream had answered costs what LiteLLM counted. Unknown usage is charged by LiteLLM's
+        count, else by counting the delivered text; never by what was paid.
         """
         usage = await self._usage(payment, ending, admission)
         return self._divide(payment, 0 if usage is None else cost_msat(payment.price, usage))
@@ -62,6 +64,8 @@ class Till:
         return self._divide(payment, cost_msat(payment.price, usage))
 
     async def _usage(self, payment: Payment, ending: Ending, admission: Admission) -> Usage | None:
+        if not ending.whole:
+            return None
         stated = ending.reading.usage
         if ending.status >= 400:
             if admission.outcome is None:

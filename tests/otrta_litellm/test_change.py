@@ -1,6 +1,6 @@
 """Making change from a real wallet at a real mint: at hand, by a swap, owed, and never twice."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,18 +18,12 @@ from otrta_wallet import NotEnoughFunds, Wallet, store
 from otrta_wallet.custody import DEBT
 from otrta_wallet.schema import ProofStatus
 from tests.integration.purse import Purse
-from tests.otrta_litellm.conftest import PRICE
+from tests.otrta_litellm.samples import PRICE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 PAID = 10_000
 SETTLED = Settlement(paid=PAID, fee=0, charged=110, change=PAID - 110)
-
-
-@pytest.fixture
-def purse(mint: Running) -> Iterator[Purse]:
-    with Purse(mint.url) as purse:
-        yield purse
 
 
 @pytest.fixture
@@ -171,6 +165,18 @@ async def test_a_mint_that_does_not_answer_leaves_the_change_owed_within_seconds
     monkeypatch.setattr(wallet, "hold_exact", silent)
     with anyio.fail_after(3):
         assert (await change.settle(wallet, payment, SETTLED, "served")).change_due
+
+
+async def test_a_store_that_fails_after_the_settlement_leaves_the_change_owed(
+    wallet: Wallet, purse: Purse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("disk full")
+
+    payment = await redeemed(wallet, purse.token(PAID))
+    await set_aside(wallet, "other")
+    monkeypatch.setattr(wallet, "hold_exact", broken)
+    assert (await change.settle(wallet, payment, SETTLED, "served")).change_due
 
 
 async def test_a_swap_for_a_debt_is_not_begun_twice(

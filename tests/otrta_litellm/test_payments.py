@@ -12,7 +12,7 @@ from otrta_litellm.schema import PaymentState
 from otrta_wallet import journal
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.records import Operation, OperationKind
-from tests.otrta_litellm.conftest import offer, token
+from tests.otrta_litellm.samples import offer, token
 
 SETTLED = Settlement(paid=10_000, fee=0, charged=110, change=9890)
 WATCHED = PaymentParticipant(lambda: 9.0)

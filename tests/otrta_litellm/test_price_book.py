@@ -7,45 +7,10 @@ import pytest
 
 from otrta_core import ModelPrice
 from otrta_litellm.price_book import PriceBook, price_from_usd, with_limits
-from otrta_litellm.router_view import Deployment, UsdPrices
-from tests.otrta_litellm.conftest import settings
+from otrta_litellm.router_view import UsdPrices
+from tests.otrta_litellm.samples import View, deployment, settings
 
 RATE = {"btc_usd": {"fixed": "100000"}}  # 1 USD is 1,000,000 msat
-
-
-class View:
-    """A router that says what a test tells it, and counts how often it is asked."""
-
-    def __init__(self, **models: list[Deployment]) -> None:
-        self.models = models
-        self.asked = 0
-        self.at = object()
-
-    def router(self) -> object:
-        return self.at
-
-    def model_names(self) -> list[str]:
-        return sorted(self.models)
-
-    def candidates(self, model: str) -> list[Deployment]:
-        self.asked += 1
-        return self.models.get(model, [])
-
-
-def deployment(group: str = "m", model: str = "openai/m", **values: Any) -> Deployment:
-    prices = {
-        name: Decimal(value) for name, value in values.items() if name.startswith(("input", "output", "per"))
-    }
-    limits = {name: value for name, value in values.items() if name.startswith("max")}
-    return Deployment(
-        group,
-        "id",
-        model,
-        None,
-        limits.get("max_input_tokens"),
-        limits.get("max_output_tokens"),
-        UsdPrices(**prices),
-    )
 
 
 def book(view: View, **values: Any) -> PriceBook:

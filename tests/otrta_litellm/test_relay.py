@@ -8,7 +8,7 @@ import pytest
 from otrta_core import Settlement
 from otrta_litellm import relay as module
 from otrta_litellm.relay import HeldBytes, Relay
-from tests.otrta_litellm.conftest import payment
+from tests.otrta_litellm.samples import payment
 from tests.otrta_litellm.test_meter import DONE, ONLY_USAGE, SEEN, event, said
 
 pytestmark = pytest.mark.anyio

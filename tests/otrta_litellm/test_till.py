@@ -11,7 +11,7 @@ from otrta_litellm.admission import Admission, UsageSeen
 from otrta_litellm.meter import Reading
 from otrta_litellm.payments import Payment
 from otrta_litellm.till import Ending, Till
-from tests.otrta_litellm.conftest import PRICE, payment, settings
+from tests.otrta_litellm.samples import PRICE, payment, settings
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +65,11 @@ async def test_a_failed_call_costs_nothing() -> None:
 
 async def test_a_call_that_litellm_lost_after_the_upstream_had_answered_is_charged() -> None:
     assert await charged(ended(500), admitted("success", SEEN)) == 8 + 21 * 5
+
+
+async def test_an_answer_that_is_replaced_by_an_error_of_the_gate_is_free() -> None:
+    lost = Ending(500, False, Reading(USAGE, TEXT, 24), whole=False)
+    assert await charged(lost, admitted("success", SEEN)) == 0
 
 
 async def test_an_error_of_which_nothing_was_logged_waits_a_moment_for_the_log() -> None:
