@@ -1,9 +1,7 @@
 """Wallets on disk against a real mint, each test under asyncio and under Trio."""
 
-import os
 import shutil
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -27,18 +25,6 @@ OpenWallet = Callable[..., AbstractAsyncContextManager[Wallet]]
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let modules that say ONE_LOOP_EACH run each test under one event loop; long runs do both."""
-    marks = metafunc.definition.iter_markers("parametrize")
-    given = any("anyio_backend" in mark.args[0] for mark in marks)
-    wanted = getattr(metafunc.module, "ONE_LOOP_EACH", False) and os.environ.get("OTRTA_LONG") != "1"
-    if wanted and "anyio_backend" in metafunc.fixturenames and not given:
-        turn = zlib.crc32(metafunc.function.__name__.encode()) % 2
-        one = pytest.mark.parametrize("anyio_backend", [("asyncio", "trio")[turn]])
-        metafunc.definition.add_marker(one)
 
 
 class Clock:

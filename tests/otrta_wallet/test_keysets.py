@@ -15,7 +15,6 @@ from tests.fault_proxy import Fault, fault_proxy
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
 
 pytestmark = pytest.mark.anyio
-ONE_LOOP_EACH = True
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
-ONE_LOOP_EACH = True
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
-ONE_LOOP_EACH = True
 
 DROPPED = Fault("dropped", forwards=0, keeps=None)
 REFUSED = Fault("refused", forwards=0, answer=LOCKED)
