@@ -59,7 +59,7 @@ class Till:
         """Divide a payment whose call died with its process: free, or what a live stream had delivered."""
         if not payment.live_tokens:
             return self._divide(payment, 0)
-        prompt = max(1, payment.prompt_tokens_bound // BYTES_PER_TOKEN)
+        prompt = _likely_prompt(payment)
         usage = Usage(prompt_tokens=prompt, completion_tokens=payment.live_tokens)
         return self._divide(payment, cost_msat(payment.price, usage))
 
@@ -108,7 +108,7 @@ def _seen(usage: UsageSeen | None) -> Usage | None:
 
 
 def _count(payment: Payment, reading: Reading) -> Usage:
-    prompt = max(1, payment.prompt_tokens_bound // BYTES_PER_TOKEN)
+    prompt = _likely_prompt(payment)
     return Usage(prompt_tokens=prompt, completion_tokens=_tokens(reading))
 
 
@@ -122,3 +122,8 @@ def _tokens(reading: Reading) -> int:
     except Exception:  # whatever a tokenizer makes of a stranger's text, the call has to be settled
         counted = kept_bytes // BYTES_PER_TOKEN
     return counted * reading.text_bytes // kept_bytes
+
+
+def _likely_prompt(payment: Payment) -> int:
+    """Return how many tokens the prompt probably was, where nobody counted it."""
+    return max(1, payment.prompt_tokens_bound // BYTES_PER_TOKEN)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import Connection
 
-from otrta_core import OtrtaError, wire
+from otrta_core import OtrtaError
 from otrta_wallet import TokenSpent, Transfer, Wallet
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.store import load_transfers, proofs_with
@@ -18,6 +18,7 @@ from proxy_trio.errors import GatewayFailure
 from proxy_trio.gateway_info import ask_for_reply
 from proxy_trio.headers import values
 from proxy_trio.judge import Judgement, least_change_msat, verdict
+from proxy_trio.reckoning import json_or_none
 from proxy_trio.schema import CallState
 
 CHANGE_PATHS: Final = ("/v1/cashu/change", "/v1/wallet/refund")
@@ -191,7 +192,8 @@ class CallRecovery:
         for path in CHANGE_PATHS:
             headers = [(b"X-Cashu", transfer.token.encode())]
             reply, data = await ask_for_reply(self._transport, "POST", call.gateway, path, headers)
-            body = _object(data)
+            read = json_or_none(data)
+            body = read if isinstance(read, dict) else {}
             found = (next(iter(values(reply.headers, b"x-cashu")), None), body.get("token"))
             change = next((token for token in map(_token_in, found) if token), None)
             told = _Told(reply.status, body, change)
@@ -231,11 +233,3 @@ def _least(call: PaidCall) -> int:
 def _token_in(text: object) -> str | None:
     token = text.strip() if isinstance(text, str) else ""
     return token if token.startswith(("cashuA", "cashuB")) else None
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        body = wire.from_json(data)
-    except (ValueError, UnicodeError):
-        return {}
-    return body if isinstance(body, dict) else {}

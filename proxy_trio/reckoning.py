@@ -63,16 +63,17 @@ def _usage(outcome: Outcome) -> Usage | None:
     if outcome.head is None or not outcome.answer:
         return None
     if not outcome.head.is_event_stream:
-        return usage_from_body(_json(outcome.answer)) if outcome.answer_whole else None
+        return usage_from_body(json_or_none(outcome.answer)) if outcome.answer_whole else None
     found = None
     for line in outcome.answer.splitlines():
         data = data_of(line)
         if data is not None:
-            found = usage_from_body(_json(data)) or found
+            found = usage_from_body(json_or_none(data)) or found
     return found
 
 
-def _json(data: bytes) -> object:
+def json_or_none(data: bytes) -> object:
+    """Read what may be JSON; None where it is not."""
     try:
         return wire.from_json(data)
     except (ValueError, UnicodeError):
@@ -85,7 +86,7 @@ def asked_by(outcome: Outcome) -> PaymentRequest | None:
     if text is None or outcome.ending is not Ending.COMPLETE:
         return None
     if outcome.status == 400:
-        body = _json(outcome.answer)
+        body = json_or_none(outcome.answer)
         error = body.get("error") if isinstance(body, Mapping) else None
         if not isinstance(error, Mapping) or error.get("code") != "insufficient_payment":
             return None
