@@ -65,3 +65,19 @@ async def assert_really_there(*wallets: Wallet) -> None:
     for wallet in wallets:
         assert await states_at_the_mint(wallet, ProofStatus.AVAILABLE) <= {"UNSPENT"}
         assert await states_at_the_mint(wallet, ProofStatus.SPENT) <= {"SPENT"}
+
+
+async def not_spent(*wallets: Wallet) -> dict[str, int]:
+    """The proofs, by Y with their amounts, that a wallet has and none knows as spent.
+
+    A token on its way, which both sides know, counts once.
+    """
+    found, spent = {}, set()
+    query = select(proofs.c.y, proofs.c.amount, proofs.c.status)
+    for wallet in wallets:
+        for row in await wallet.transactions.run(lambda conn, _now: conn.execute(query).all()):
+            if row.status == ProofStatus.SPENT:
+                spent.add(row.y)
+            else:
+                found[row.y] = row.amount
+    return {y: amount for y, amount in found.items() if y not in spent}

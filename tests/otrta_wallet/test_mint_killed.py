@@ -1,0 +1,114 @@
+"""The mint is killed under load, again and again: what it kept, what it lost, and where every msat is.
+
+Nutshell never lets go of the inputs of a swap in which it was killed: they stay PENDING. Such proofs are
+counted as at the mint, and each is known by name.
+"""
+
+import os
+import random
+from contextlib import suppress
+
+import anyio
+import anyio.lowlevel
+import pytest
+from anyio import to_thread
+
+from otrta_cli.processes import free_port, start_mint
+from otrta_core import Token
+from otrta_wallet import WalletError, journal
+from otrta_wallet.executor import LANDS_WITHIN_S
+from otrta_wallet.mint_client import new_http_client
+from otrta_wallet.schema import ProofStatus
+from tests.otrta_wallet.conftest import store_that_knows, wallet_in
+from tests.otrta_wallet.reckoning import available, not_spent, states_at_the_mint, top_up
+
+LONG = os.environ.get("OTRTA_LONG") == "1"
+KILLS = 25 if LONG else 3
+MINTED = 4_000
+PAYERS = 4
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "trio"
+
+
+async def pay(alice, bob, mint, rng):
+    """Pay small sums from one to the other and back for as long as the mint is there."""
+    while True:
+        giver, taker = (alice, bob) if rng.random() < 0.5 else (bob, alice)
+        with suppress(WalletError):
+            transfer = await giver.send(mint, rng.randrange(3, 40), "msat")
+            await taker.receive(Token.parse(transfer.token))
+        await anyio.lowlevel.checkpoint()
+
+
+async def settle(clock, *wallets):
+    """Recover as on a timer, and take back what was sent and never arrived."""
+    for _ in range(3):
+        for wallet in wallets:
+            await wallet.recover()
+        clock.ahead_s += LANDS_WITHIN_S + 1
+    for wallet in wallets:
+        for kept in await wallet.kept():
+            with suppress(WalletError):
+                await wallet.redeem(kept.id)
+        for transfer in await wallet.transfers():
+            with suppress(WalletError):
+                await wallet.reclaim(transfer.id)
+        clock.ahead_s += 121
+        await wallet.recover()
+
+
+async def inputs(wallet, operation):
+    """The Ys of an operation, by which the mint knows them."""
+    return (await wallet.transactions.run(lambda conn, _now: journal.parts(conn, operation.id)))[0]
+
+
+async def test_a_mint_killed_under_load_keeps_nothing_that_is_not_named(tmp_path, clock, ledger):
+    home, port, log = tmp_path / "mint", free_port(), tmp_path / "mint.log"
+    rng = random.Random(7)
+    mint = await to_thread.run_sync(lambda: start_mint(home, port, log=log))
+    try:
+        store = await to_thread.run_sync(lambda: store_that_knows(mint.url, tmp_path))
+        async with (
+            new_http_client(timeout_s=5) as http,
+            wallet_in(tmp_path, store, "alice", http=http, clock=clock) as alice,
+            wallet_in(tmp_path, store, "bob", http=http, clock=clock) as bob,
+        ):
+            await top_up(alice, mint.url, MINTED // 2)
+            await top_up(bob, mint.url, MINTED // 2)
+            for _ in range(KILLS):
+                async with anyio.create_task_group() as payers:
+                    for _ in range(PAYERS):
+                        payers.start_soon(pay, alice, bob, mint.url, rng)
+                    await anyio.sleep(rng.uniform(0.3, 1.0))
+                    mint.kill()
+                    mint = await to_thread.run_sync(lambda: start_mint(home, port, log=log))
+                    payers.cancel_scope.cancel()
+                ledger.add(mint_kills=1)
+            await settle(clock, alice, bob)
+            found = await not_spent(alice, bob)
+            assert sum(found.values()) == MINTED
+            states = await alice.mints.client(mint.url).check_state(list(found))
+            assert set(states.values()) <= {"UNSPENT", "PENDING"}
+            stuck = {y: amount for y, amount in found.items() if states[y] == "PENDING"}
+            assert await available(alice) + await available(bob) == MINTED - sum(stuck.values())
+            named = {
+                y
+                for wallet in (alice, bob)
+                for op in await wallet.open_operations()
+                for y in await inputs(wallet, op)
+            }
+            assert stuck.keys() <= named
+            for wallet in (alice, bob):
+                assert await states_at_the_mint(wallet, ProofStatus.AVAILABLE) <= {"UNSPENT"}
+                done = await wallet.transactions.run(lambda conn, _now: journal.with_state(conn, "done"))
+                ledger.add(operations=len(done))
+            ledger.add(
+                msat_in=MINTED, msat_out=MINTED - sum(stuck.values()), msat_pending=sum(stuck.values())
+            )
+    finally:
+        mint.stop()
