@@ -20,7 +20,8 @@ setup: ## Make the two environments, .venv and .venv-mint; skips what is up to d
 demo: setup ## Pay for one plain and one streamed LLM call and print the balance sheet; ARGS=--keep leaves it running
 	@$(BIN)/otrta demo $(ARGS)
 
-test: lint ## Lint, then run every test; property tests take a sample
+test: lint ## Lint, fetch the npm packages that tests use, then run every test; property tests take a sample
+	@$(BIN)/python scripts/npm_packages.py
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-long: export OTRTA_LONG = 1
@@ -38,5 +39,5 @@ constraints: setup ## Write constraints*.txt anew from pyproject.toml; ARGS=--up
 	@$(PIN) --extra mint --output-file constraints-mint.txt
 
 clean: ## Remove both environments and every cache
-	rm -rf .venv .venv-mint .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-mint tests/interop/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """The repository keeps what it promises to whoever clones it."""
 
 import importlib.metadata
+import json
 import os
 import re
 import socket
@@ -131,3 +132,11 @@ def test_a_test_cannot_connect_to_another_machine(host: str) -> None:
 def test_a_test_cannot_look_up_a_name() -> None:
     with pytest.raises(socket.gaierror, match="tests have no network"):
         socket.getaddrinfo("example.invalid", 443)
+
+
+def test_the_npm_packages_are_pinned_by_digest_and_by_no_place() -> None:
+    lock = json.loads((ROOT / "tests/interop/package-lock.json").read_text())
+    packages = {name: fields for name, fields in lock["packages"].items() if name}
+    assert "node_modules/@cashu/cashu-ts" in packages
+    assert [name for name, fields in packages.items() if "integrity" not in fields] == []
+    assert [name for name, fields in packages.items() if "resolved" in fields] == []
