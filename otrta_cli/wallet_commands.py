@@ -159,13 +159,13 @@ def decode(text: str, as_json: bool) -> None:
     from otrta_cli.render import request_facts, show_facts, token_facts
 
     text = read_argument(text)
-    plain = text.removeprefix("cashu:")
-    if plain[:5].lower() in ("creqa", "creqb"):
+    start = text.strip().lower().removeprefix("cashu:")
+    if start.startswith(("creq", "bitcoin:")):
         facts = request_facts(PaymentRequest.parse(text))
-    elif plain.startswith("cashu"):
+    elif start.startswith("cashu"):
         facts = token_facts(Token.parse(text))
     else:
-        raise TokenError("neither a token (cashuA…, cashuB…) nor a payment request (creqA…)")
+        raise TokenError("neither a token (cashuA…, cashuB…) nor a payment request (creqA…, creqB…)")
     show(facts, as_json, show_facts)
 
 

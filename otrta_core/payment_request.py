@@ -1,10 +1,13 @@
-"""Payment requests as they stand in a 402's X-Cashu header: creqA (NUT-18, NUT-24)."""
+"""Payment requests: creqA (NUT-18) and creqB (NUT-26), as they stand in a 402's X-Cashu header (NUT-24)."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
+from urllib.parse import unquote
 
-from otrta_core import wire
+from otrta_core import bech32, creqb, wire
 from otrta_core.amounts import MAX_AMOUNT
+from otrta_core.bech32 import Checksum
 from otrta_core.errors import PaymentRequestError
 
 MAX_BYTES = 65_536
@@ -14,7 +17,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """A way to hand the payment over (NUT-18); none means in-band."""
+    """A way to hand the payment over (NUT-18); none means in-band.
+
+    Attributes:
+        type: "nostr", "post", or what else the request says; the number of a kind that NUT-26 does not name.
+        target: an npub or nprofile, a URL; hex of a target whose kind NUT-26 does not name.
+        tags: a name and its values each.
+    """
 
     type: str
     target: str
@@ -23,7 +32,13 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Nut10Option:
-    """The spending condition that the payee asks for (NUT-18, NUT-10)."""
+    """The spending condition that the payee asks for (NUT-18, NUT-10).
+
+    Attributes:
+        kind: "P2PK", "HTLC", or what else the request says; the number of a kind that NUT-26 does not name.
+        data: what the kind makes of it, for P2PK the public key in hex.
+        tags: a name and its values each.
+    """
 
     kind: str
     data: str
@@ -57,20 +72,22 @@ class PaymentRequest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a creqA text, in either base64 alphabet, padded or not.
+        """Read a creqA or creqB text, bare, behind ``cashu:``, or in a ``bitcoin:`` URI (BIP-321).
+
+        creqA is read in either base64 alphabet, padded or not; creqB in upper or in lower case. Unknown
+        fields are passed over, unknown kinds of transports and conditions are kept.
 
         Raises:
             PaymentRequestError: not a payment request, or one of a form that this version cannot read.
         """
         if len(text) > MAX_BYTES:
             raise PaymentRequestError(f"the payment request is longer than {MAX_BYTES} bytes")
-        text = text.strip().removeprefix("cashu:")
-        if text[:5].lower() == "creqb":
-            raise PaymentRequestError("payment requests of form creqB cannot be read yet: ask for creqA")
-        if not text.startswith("creqA"):
-            raise PaymentRequestError("not a payment request: it must begin with creqA")
+        text = _bare(text.strip())
+        reader = _READERS.get(text[:5].lower())
+        if reader is None:
+            raise PaymentRequestError("not a payment request: it must begin with creqA or creqB")
         try:
-            top = wire.from_cbor(wire.from_base64(text[5:]))
+            top = reader(text)
         except ValueError:
             raise PaymentRequestError("the payment request cannot be decoded") from None
         return cls._from_fields(_mapping(top))
@@ -90,14 +107,21 @@ class PaymentRequest:
         )
 
     def encode(self, form: str = "creqA") -> str:
-        """Write the request as ``creqA`` text.
+        """Write the request as ``creqA``, or as ``creqB`` in upper case, which makes the smaller QR code.
+
+        A nostr target that was an npub is an nprofile of the same key once it has been creqB.
 
         Raises:
-            PaymentRequestError: the form is not one that this version writes.
+            PaymentRequestError: another form, a text that is not Unicode, or something that creqB cannot say:
+                an unknown kind, a nostr target that is no npub or nprofile, or a word of over 255 bytes.
         """
-        if form != "creqA":
-            raise PaymentRequestError("payment requests can be written as creqA only")
-        return "creqA" + wire.to_base64(wire.to_cbor(self._to_fields()), padded=True)
+        writer = _WRITERS.get(form)
+        if writer is None:
+            raise PaymentRequestError("payment requests can be written as creqA or creqB")
+        try:
+            return writer(self._to_fields())
+        except ValueError as error:
+            raise PaymentRequestError(f"the payment request cannot be written as {form}: {error}") from None
 
     def _to_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -112,6 +136,43 @@ class PaymentRequest:
             and _with_tags({"k": self.nut10.kind, "d": self.nut10.data}, "t", self.nut10.tags),
         }
         return {key: value for key, value in fields.items() if value is not None and value != []}
+
+
+def _bare(text: str) -> str:
+    """Return what stands behind ``cashu:``, or the creq parameter of a ``bitcoin:`` URI (NUT-26, BIP-321)."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() == "cashu":
+        return rest
+    if not colon or scheme.lower() != "bitcoin":
+        return text
+    parameters = [part.partition("=") for part in rest.partition("?")[2].split("&")]
+    found = [value for name, _, value in parameters if name.lower() == "creq"]
+    if len(found) != 1:
+        raise PaymentRequestError("the bitcoin: URI must hold one payment request")
+    return unquote(found[0])
+
+
+def _read_creqa(text: str) -> Any:
+    return wire.from_cbor(wire.from_base64(text[5:]))
+
+
+def _read_creqb(text: str) -> Any:
+    prefix, data = bech32.decode(text, Checksum.BECH32M)
+    if prefix != "creqb":
+        raise ValueError("a foreign prefix")
+    return creqb.to_fields(data)
+
+
+def _write_creqa(fields: Mapping[str, Any]) -> str:
+    return "creqA" + wire.to_base64(wire.to_cbor(fields), padded=True)
+
+
+def _write_creqb(fields: Mapping[str, Any]) -> str:
+    return bech32.encode("creqb", creqb.from_fields(fields), Checksum.BECH32M).upper()
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {"creqa": _read_creqa, "creqb": _read_creqb}
+_WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"creqA": _write_creqa, "creqB": _write_creqb}
 
 
 def _with_tags(fields: dict[str, Any], name: str, tags: tuple[tuple[str, ...], ...]) -> dict[str, Any]:

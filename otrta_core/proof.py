@@ -18,7 +18,18 @@ class Dleq:
 
 @dataclass(frozen=True)
 class Proof:
-    """One piece of e-cash (NUT-00). Its repr shows the amount and the keyset, never what spends it."""
+    """One piece of e-cash (NUT-00). Its repr shows the amount and the keyset, never what spends it.
+
+    Attributes:
+        amount: in the unit of its keyset.
+        id: the keyset id in hex; in a token it may be short (see ``Token.resolve``).
+        secret: the text that was signed.
+        C: the mint's signature, a compressed point in hex.
+        dleq: the proof that the mint signed with its published key, or None.
+        witness: what unlocks the secret, as the text that it travels as, or None (NUT-11, NUT-14).
+        p2pk_e: the sender's ephemeral key, a compressed point in hex, where the keys that lock the secret are
+            blinded, or None (NUT-28). It is for the receiver only and never goes to a mint.
+    """
 
     amount: int
     id: str
@@ -26,6 +37,7 @@ class Proof:
     C: str = field(repr=False)
     dleq: Dleq | None = field(default=None, repr=False)
     witness: str | None = field(default=None, repr=False)
+    p2pk_e: str | None = field(default=None, repr=False)
 
     @cached_property
     def Y(self) -> str:  # noqa: N802 (the name of NUT-07)

@@ -136,12 +136,12 @@ def sell(cost: int = COST_MSAT, *, body: bytes = ANSWER, fee: int = 0) -> Script
     return script
 
 
-def ask(amount: int, status: int = 402, body: bytes = b"{}") -> Script:
+def ask(amount: int, status: int = 402, body: bytes = b"{}", form: str = "creqA") -> Script:
     """A refusal that says what is to be paid."""
 
     async def script(gateway: ScriptedGateway, stream: trio.SocketStream, _seen: Seen) -> None:
         request = PaymentRequest(amount=amount, unit="msat", mints=(gateway.purse.mint,))
-        await send(stream, status, {**JSON, "X-Cashu": request.encode()}, body)
+        await send(stream, status, {**JSON, "X-Cashu": request.encode(form)}, body)
 
     return script
 

@@ -153,7 +153,11 @@ async def test_change_is_stored_before_the_first_byte_goes_on(
         hang.set()
 
 
-@pytest.mark.parametrize("refusal", [ask(700), ask(700, 400, INSUFFICIENT)], ids=["402", "400"])
+@pytest.mark.parametrize(
+    "refusal",
+    [ask(700), ask(700, form="creqB"), ask(700, 400, INSUFFICIENT)],
+    ids=["402 creqA", "402 creqB", "400"],
+)
 async def test_a_call_that_costs_more_is_paid_once_more(
     refusal: Script, tmp_path: Path, mint: Running, purse: Purse
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from otrta_cli import wallet_commands, wallet_link
 from otrta_cli.main import main
 from otrta_cli.processes import Running
-from otrta_core import PaymentRequest, Proof, Token
+from otrta_core import Nut10Option, PaymentRequest, Proof, Token
 from otrta_wallet.database import sole_owner
 from proxy_trio.client_settings import SERVE_FILE, TOKEN_FILE, WALLET_FILE
 
@@ -192,12 +192,17 @@ def test_decode_reads_standard_input(run: Run) -> None:
     }
 
 
-def test_a_payment_request_is_decoded(run: Run) -> None:
-    request = PaymentRequest(amount=5, unit="msat", mints=("https://mint.example",))
-    told = json.loads(run("decode", request.encode(), "--json")[1])
+@pytest.mark.parametrize("form", ["creqA", "creqB"])
+@pytest.mark.parametrize("wrap", ["{}", "cashu:{}", "bitcoin:?creq={}"])
+def test_a_payment_request_is_decoded(run: Run, form: str, wrap: str) -> None:
+    lock = Nut10Option("P2PK", "02" + "ab" * 32)
+    text = wrap.format(
+        PaymentRequest(amount=5, unit="msat", mints=("https://mint.example",), nut10=lock).encode(form)
+    )
+    told = json.loads(run("decode", text, "--json")[1])
     assert (told["type"], told["amount"], told["unit"]) == ("payment_request", 5, "msat")
-    assert told["mints"] == ["https://mint.example"]
-    assert "https://mint.example" in run("decode", request.encode())[1]
+    assert (told["mints"], told["lock"]) == (["https://mint.example"], "P2PK")
+    assert "https://mint.example" in run("decode", text)[1]
 
 
 # --- config ---------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_rounding_up_never_loses_and_never_adds_a_whole_unit(total_ppk: int) -> 
 
 
 def test_the_repr_of_a_proof_shows_nothing_that_spends_it() -> None:
-    proof = Proof(8, KEYSET, "the secret", "the C", Dleq("the e", "the s", "the r"), "the witness")
+    proof = Proof(8, KEYSET, "the secret", "the C", Dleq("the e", "the s", "the r"), "the witness", "the E")
     shown = repr(proof) + repr(proof.dleq)
     assert "8" in shown
     assert KEYSET in shown

@@ -9,11 +9,26 @@ from hypothesis import strategies as st
 
 from otrta_core import Dleq, KeysetError, Proof, Token, TokenError, TokenTooLarge, wire
 from otrta_core.amounts import MAX_AMOUNT
+from otrta_core.token import MAX_MEMO
 from tests.otrta_core.strategies import json_values
 from tests.otrta_core.test_wire import BOMBS
 from tests.otrta_core.vectors import KEYSET, POINT, load, plain_proofs
 
 NUT00 = load("00")
+NUT28_PROOF: dict[str, Any] = {
+    "amount": 64,
+    "id": "009a1f293253e41e",
+    "secret": '["P2PK",{"nonce":"d4a17a88f5d0c09001f7b453c42c1f9d5a87363b1f6637a5a83fc31a6a3b7266",'
+    '"data":"03b7c03eb05a0a539cfc438e81bcf38b65b7bb8685e8790f9b853bfe3d77ad5315","tags":[]}]',
+    "C": "0381855ddcc434a9a90b3564f29ef78e7271f8544d0056763b418b00e88525c0ff",
+    "dleq": {
+        "e": "23f2190b18bfd043d3a526103e15f4a938d646a6bf93b017e2bb7c85e1540b32",
+        "s": "6178978456c42eee8eefb50830fc3146be27b05619f04e3490dc596005f0cc78",
+        "r": "d26a55aa39ca50957fdaf54036b01053b0de42048b96a6fb2a167e03f00d0a0f",
+    },
+    "p2pk_e": "02a8cda4cf448bfce9a9e46e588c06ea1780fcb94e3bbdf3277f42995d403a8b0c",
+}
+"""The example of NUT-28's test vectors."""
 MINT = "https://mint.example.com"
 FULL = "015ba18a8adcd02e715a58358eb618da4a4b3791151a4bee5e968bb88406ccf76a"
 
@@ -56,6 +71,7 @@ def tokens(draw: st.DrawFn) -> Token:
             C=draw(st.sampled_from(["02", "03"])) + draw(hexes),
             dleq=draw(st.none() | st.builds(Dleq, hexes, hexes, hexes)),
             witness=draw(st.none() | texts),
+            p2pk_e=draw(st.none() | st.just("03").flatmap(lambda sign: hexes.map(sign.__add__))),
         )
         for secret in secrets
     ]
@@ -66,6 +82,18 @@ def tokens(draw: st.DrawFn) -> Token:
 
 
 class TestPublishedVectors:
+    def test_there_are_as_many_as_nut_00_has(self) -> None:
+        assert {name: len(NUT00[name]) for name in ("v3_invalid", "v3_valid", "v3_padding")} == {
+            "v3_invalid": 2,
+            "v3_valid": 1,
+            "v3_padding": 2,
+        }
+        assert {name for name in NUT00 if name.startswith("v4")} == {
+            "v4_single_keyset",
+            "v4_multiple_keysets",
+            "v4_raw",
+        }
+
     def test_v3_is_read(self) -> None:
         token = Token.parse(NUT00["v3"]["text"])
         assert json.loads(wire.from_base64(token.encode(3)[6:])) == NUT00["v3"]["json"]
@@ -112,7 +140,7 @@ class TestPublishedVectors:
         assert wire.from_base64(token.encode()[6:]) == raw[5:]
 
 
-@pytest.mark.parametrize("wrap", ["cashu:{}", "  {}\n", "\tcashu:{} "])
+@pytest.mark.parametrize("wrap", ["cashu:{}", "CASHU:{}", "  {}\n", "\tcashu:{} "])
 def test_the_uri_prefix_and_white_space_round_a_token_are_ignored(wrap: str) -> None:
     text = NUT00["v4_single_keyset"]["text"]
     assert Token.parse(wrap.format(text)) == Token.parse(text)
@@ -140,9 +168,78 @@ def test_other_versions_are_not_written(version: int) -> None:
         many(1).encode(version)
 
 
-def test_fields_that_are_not_known_are_passed_over() -> None:
-    assert Token.parse(v4_with(zz=[1], pe=b"x")).amount == 1
-    assert Token.parse(v3_with(reserved=True)).amount == 1
+def test_fields_that_are_not_known_are_passed_over_and_not_written_again() -> None:
+    assert Token.parse(v4_with(zz=[1], p2pk_e=b"x")) == Token.parse(v4_with())
+    assert Token.parse(v3_with(reserved=True, pe="x")) == Token.parse(v3_with())
+
+
+def test_a_blinded_keys_point_is_kept_in_both_versions() -> None:
+    key = NUT28_PROOF["p2pk_e"]
+    token = Token.parse(v3_with(**NUT28_PROOF))
+    (proof,) = token.proofs
+    assert (proof.p2pk_e, proof.secret) == (key, NUT28_PROOF["secret"])
+    assert json.loads(wire.from_base64(token.encode(3)[6:]))["token"][0]["proofs"] == [NUT28_PROOF]
+    (written,) = cbor2.loads(wire.from_base64(token.encode()[6:]))["t"][0]["p"]
+    assert written["pe"] == bytes.fromhex(key)
+    assert Token.parse(token.encode(3)) == Token.parse(token.encode()) == token
+    assert token.without_dleq().proofs[0].p2pk_e == key
+
+
+def test_a_keyset_id_of_an_unknown_version_is_kept_but_stands_for_no_known_keyset() -> None:
+    for unknown in ("02" + FULL[2:], "02" + FULL[2:16], "ff" * 8):
+        token = Token.parse(Token.parse(v3_with(id=unknown)).encode())
+        assert token.proofs[0].id == unknown
+        with pytest.raises(KeysetError, match="not one of"):
+            token.resolve([FULL, KEYSET, "02" + "00" * 32])
+
+
+@pytest.mark.parametrize("memo", ["x" * (MAX_MEMO + 1), "a\ud800"])
+def test_a_memo_that_no_reader_would_take_cannot_be_made(memo: str) -> None:
+    with pytest.raises(TokenError, match="memo"):
+        Token(MINT, "sat", tuple(plain_proofs([1])), memo)
+
+
+class TestBinary:
+    """crawB: a V4 token without base64."""
+
+    RAW = bytes.fromhex(NUT00["v4_raw"]["hex"])
+
+    def test_the_published_token_is_read_and_written_byte_for_byte(self) -> None:
+        token = Token.parse_binary(self.RAW)
+        assert token == Token.parse(NUT00["v4_single_keyset"]["text"])
+        assert token.encode_binary() == self.RAW
+
+    @given(tokens())
+    def test_every_token_comes_back_as_it_was_written(self, token: Token) -> None:
+        assert Token.parse_binary(token.encode_binary()) == token
+
+    @pytest.mark.parametrize("prefix", [b"", b"craw", b"crawA", b"CRAWB", b"cashuB", b" crawB"])
+    def test_another_prefix_is_refused(self, prefix: bytes) -> None:
+        with pytest.raises(TokenError, match="crawB"):
+            Token.parse_binary(prefix + self.RAW[5:])
+
+    def test_a_token_cut_at_any_byte_or_followed_by_more_is_refused(self) -> None:
+        for data in [*(self.RAW[:cut] for cut in range(len(self.RAW))), self.RAW + b"\0"]:
+            with pytest.raises(TokenError):
+                Token.parse_binary(data)
+
+    def test_bytes_and_proofs_are_bounded(self) -> None:
+        data = many(10).encode_binary()
+        assert Token.parse_binary(data, max_bytes=len(data), max_proofs=10).amount == 10
+        with pytest.raises(TokenTooLarge, match="longer than"):
+            Token.parse_binary(data, max_bytes=len(data) - 1)
+        with pytest.raises(TokenTooLarge, match="more proofs"):
+            Token.parse_binary(data, max_proofs=9)
+
+    def test_a_repeated_secret_is_refused(self) -> None:
+        one = plain_proofs([1])[0]
+        data = Token(MINT, "sat", (one, Proof(2, FULL, one.secret, one.C))).encode_binary()
+        with pytest.raises(TokenError, match="repeats a proof"):
+            Token.parse_binary(data)
+
+    def test_the_text_of_a_token_is_not_its_binary_form(self) -> None:
+        with pytest.raises(TokenError):
+            Token.parse_binary(many(1).encode().encode())
 
 
 @pytest.mark.parametrize("unit", [{}, {"unit": None}])
@@ -213,6 +310,10 @@ BAD_V3 = {
     "dleq a list": {"dleq": []},
     "dleq of short scalars": {"dleq": {"e": "00", "s": "00", "r": "00"}},
     "dleq without s": {"dleq": {"e": "00" * 32, "r": "00" * 32}},
+    "blinded key not a point": {"p2pk_e": "04" + POINT[2:]},
+    "blinded key cut": {"p2pk_e": POINT[:-2]},
+    "blinded key empty": {"p2pk_e": ""},
+    "blinded key a number": {"p2pk_e": 2},
     "witness a number": {"witness": 1},
     "witness too long": {"witness": "x" * 16_385},
     "witness with half a surrogate pair": {"witness": {"a": "\ud800"}},
@@ -233,6 +334,8 @@ def test_a_proof_of_the_wrong_form_is_refused(change: dict[str, Any]) -> None:
         {"s": b"x"},
         {"c": POINT.encode()},
         {"c": b""},
+        {"pe": b""},
+        {"pe": bytes(33)},
         {"w": {"a": b"bytes are not JSON"}},
         {"w": {1: {2: cbor2.CBORSimpleValue(99)}}},
         {"d": {"e": b"", "s": b"", "r": b""}},
@@ -358,7 +461,7 @@ def test_a_token_longer_than_allowed_is_too_large_before_it_is_looked_at() -> No
 
 
 def test_no_repr_shows_what_spends_the_token() -> None:
-    proof = Proof(4, KEYSET, "the secret", "the C", Dleq("the e", "the s", "the r"), "the witness")
+    proof = Proof(4, KEYSET, "the secret", "the C", Dleq("the e", "the s", "the r"), "the witness", "the E")
     shown = repr(Token(MINT, "msat", (proof,), "the memo"))
     assert shown == f"Token(mint={MINT!r}, unit='msat', amount=4, proofs=1)"
 

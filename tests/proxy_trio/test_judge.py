@@ -168,15 +168,19 @@ def refusal(status, text, body=b"{}", **options):
     ("outcome", "asked"),
     [
         (refusal(402, CREQ.encode()), CREQ),
+        (refusal(402, CREQ.encode("creqB")), CREQ),
+        (refusal(402, CREQ.encode("creqB").lower()), CREQ),
         (refusal(400, CREQ.encode(), INSUFFICIENT), CREQ),
         (refusal(400, CREQ.encode()), None),
         (refusal(400, CREQ.encode(), b'{"error": "insufficient_payment"}'), None),
         (refusal(429, CREQ.encode()), None),
         (refusal(402, "creqAnonsense"), None),
+        (refusal(402, "creqB1nonsense"), None),
         (refusal(402, CREQ.encode(), ending=Ending.BROKE_OFF), None),
         (ended(402), None),
         (ended(None), None),
         (refusal(402, PaymentRequest(nut10=Nut10Option("P2PK", "02aa")).encode()), None),
+        (refusal(402, PaymentRequest(nut10=Nut10Option("P2PK", "02aa")).encode("creqB")), None),
     ],
 )
 def test_only_what_paying_again_can_answer_is_paid_again(outcome, asked):
