@@ -6,6 +6,8 @@ needs comes in as an argument, so the same input gives the same answer everywher
 """
 
 from otrta_core.amounts import Unit, format_msat, parse_amount_msat
+from otrta_core.blinded_keys import blind_lock, slot_keys, unblind_lock
+from otrta_core.conditions import SpendingCondition, read_condition
 from otrta_core.curve import (
     blind,
     hash_to_curve,
@@ -14,12 +16,19 @@ from otrta_core.curve import (
     verify_dleq,
     verify_proof_dleq,
 )
-from otrta_core.derivation import derive_blinding_factor, derive_secret
+from otrta_core.derivation import (
+    backup_public_key,
+    derive_backup_key,
+    derive_blinding_factor,
+    derive_secret,
+)
 from otrta_core.errors import (
     AmountError,
     DleqInvalid,
     InvalidRequest,
     KeysetError,
+    LockError,
+    MintQuoteError,
     OtrtaError,
     PaymentRequestError,
     PriceError,
@@ -29,26 +38,43 @@ from otrta_core.errors import (
     UnsupportedParameter,
 )
 from otrta_core.keyset import Keyset, derive_keyset_id_v1, derive_keyset_id_v2, resolve_keyset_id
+from otrta_core.mint_quote import BatchMint, MintQuote, quote_signature_holds, sign_quote
+from otrta_core.p2pk import P2PK, CommonLock, Pathway, SigFlag, common_lock, lock_satisfies, read_lock
 from otrta_core.payment_request import Nut10Option, PaymentRequest, Transport
 from otrta_core.pricing import ModelPrice, PriceTable, Usage, cost_msat
 from otrta_core.proof import Dleq, Proof, input_fee
 from otrta_core.quote import affordable_output_tokens, face_value, minimum_msat, quote_msat
 from otrta_core.requests import CallRequest
-from otrta_core.selection import pick_exact, select_proofs, split_amount, split_for_change
+from otrta_core.selection import blank_outputs, pick_exact, select_proofs, split_amount, split_for_change
 from otrta_core.settlement import Settlement, round_charge_msat, settle
 from otrta_core.token import Token
+from otrta_core.unlocking import (
+    Spend,
+    check_unlocked,
+    sig_all_message,
+    sign_inputs,
+    split_transactions,
+    unlock,
+)
 
 __all__ = [
+    "P2PK",
     "AmountError",
+    "BatchMint",
     "CallRequest",
+    "CommonLock",
     "Dleq",
     "DleqInvalid",
     "InvalidRequest",
     "Keyset",
     "KeysetError",
+    "LockError",
+    "MintQuote",
+    "MintQuoteError",
     "ModelPrice",
     "Nut10Option",
     "OtrtaError",
+    "Pathway",
     "PaymentRequest",
     "PaymentRequestError",
     "PriceError",
@@ -56,6 +82,9 @@ __all__ = [
     "Proof",
     "RequestNotPriceable",
     "Settlement",
+    "SigFlag",
+    "Spend",
+    "SpendingCondition",
     "Token",
     "TokenError",
     "TokenTooLarge",
@@ -64,8 +93,14 @@ __all__ = [
     "UnsupportedParameter",
     "Usage",
     "affordable_output_tokens",
+    "backup_public_key",
+    "blank_outputs",
     "blind",
+    "blind_lock",
+    "check_unlocked",
+    "common_lock",
     "cost_msat",
+    "derive_backup_key",
     "derive_blinding_factor",
     "derive_keyset_id_v1",
     "derive_keyset_id_v2",
@@ -74,18 +109,29 @@ __all__ = [
     "format_msat",
     "hash_to_curve",
     "input_fee",
+    "lock_satisfies",
     "minimum_msat",
     "parse_amount_msat",
     "pick_exact",
     "quote_msat",
+    "quote_signature_holds",
+    "read_condition",
+    "read_lock",
     "resolve_keyset_id",
     "round_charge_msat",
     "select_proofs",
     "settle",
+    "sig_all_message",
     "sign_blinded",
+    "sign_inputs",
+    "sign_quote",
+    "slot_keys",
     "split_amount",
     "split_for_change",
+    "split_transactions",
     "unblind",
+    "unblind_lock",
+    "unlock",
     "verify_dleq",
     "verify_proof_dleq",
 ]

@@ -50,17 +50,17 @@ def blind(secret: bytes, r: bytes) -> PublicKey:
     Raises:
         ValueError: r is not a scalar of 32 bytes, or zero, which would hide nothing.
     """
-    return hash_to_curve(secret).add(_scalar(r))
+    return hash_to_curve(secret).add(scalar(r))
 
 
 def sign_blinded(k: bytes, B_: PublicKey) -> PublicKey:  # noqa: N803 (the names of NUT-00)
     """Return the mint's C_ = kB_ (NUT-00); for mints and for tests."""
-    return B_.multiply(_scalar(k))
+    return B_.multiply(scalar(k))
 
 
 def unblind(C_: PublicKey, r: bytes, K: PublicKey) -> PublicKey:  # noqa: N803 (the names of NUT-00)
     """Return C = C_ - rK (NUT-00)."""
-    return PublicKey.combine_keys([C_, K.multiply(_negate(r))])
+    return PublicKey.combine_keys([C_, K.multiply(negate(r))])
 
 
 def hash_e(*points: PublicKey) -> bytes:
@@ -72,8 +72,8 @@ def hash_e(*points: PublicKey) -> bytes:
 def verify_dleq(B_: PublicKey, C_: PublicKey, e: bytes, s: bytes, A: PublicKey) -> bool:  # noqa: N803
     """Tell whether (e, s) proves that C_ was made from B_ with the key behind A (NUT-12)."""
     try:
-        minus_e = _negate(e)
-        r1 = PublicKey.combine_keys([PrivateKey(_scalar(s)).public_key, A.multiply(minus_e)])
+        minus_e = negate(e)
+        r1 = PublicKey.combine_keys([PrivateKey(scalar(s)).public_key, A.multiply(minus_e)])
         r2 = PublicKey.combine_keys([B_.multiply(s), C_.multiply(minus_e)])
     except ValueError:
         return False
@@ -83,22 +83,28 @@ def verify_dleq(B_: PublicKey, C_: PublicKey, e: bytes, s: bytes, A: PublicKey) 
 def verify_proof_dleq(secret: str, C: PublicKey, e: bytes, s: bytes, r: bytes, A: PublicKey) -> bool:  # noqa: N803
     """Tell whether a proof's DLEQ holds, from what a receiver knows (NUT-12, "Carol verifies")."""
     try:
-        C_ = PublicKey.combine_keys([C, A.multiply(_scalar(r))])  # noqa: N806
+        C_ = PublicKey.combine_keys([C, A.multiply(scalar(r))])  # noqa: N806
         B_ = blind(secret.encode(), r)  # noqa: N806
     except ValueError:
         return False
     return verify_dleq(B_, C_, e, s, A)
 
 
-def _scalar(value: bytes) -> bytes:
+def scalar(value: bytes) -> bytes:
+    """Return a scalar of 32 big-endian bytes unchanged.
+
+    Raises:
+        ValueError: another size, zero, or not below the group's order.
+    """
     # coincurve looks at the number and not at the size, and libsecp256k1 can then abort the whole process
     if len(value) != 32 or not 0 < int.from_bytes(value, "big") < ORDER:
         raise ValueError("a scalar must be 32 bytes, between 1 and n - 1")
     return value
 
 
-def _negate(scalar: bytes) -> bytes:
-    return (ORDER - int.from_bytes(_scalar(scalar), "big")).to_bytes(32, "big")
+def negate(value: bytes) -> bytes:
+    """Return -value modulo the group's order; errors as in ``scalar``."""
+    return (ORDER - int.from_bytes(scalar(value), "big")).to_bytes(32, "big")
 
 
 def require_dleq(valid: bool) -> None:

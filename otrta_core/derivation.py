@@ -1,4 +1,4 @@
-"""Deterministic secrets and blinding factors (NUT-13).
+"""What follows from the wallet's seed: secrets and blinding factors (NUT-13), the backup key (NUT-27).
 
 Keyset ids that begin with 01 use HMAC-SHA256; ids that begin with 00 the older BIP-32 path
 ``m/129372'/0'/{keyset}'/{counter}'/{0|1}``.
@@ -9,7 +9,7 @@ import hmac
 
 from coincurve import PrivateKey
 
-from otrta_core.curve import ORDER
+from otrta_core.curve import ORDER, scalar
 from otrta_core.errors import KeysetError
 from otrta_core.keyset import is_keyset_id
 
@@ -37,6 +37,30 @@ def derive_blinding_factor(seed: bytes, keyset_id: str, counter: int) -> bytes:
     if scalar == 0:
         raise KeysetError("this counter has no blinding factor: use the next one")
     return scalar.to_bytes(32, "big")
+
+
+def derive_backup_key(seed: bytes) -> bytes:
+    """Return the private key under which a wallet backs up its list of mints (NUT-27).
+
+    Args:
+        seed: the wallet's BIP-39 seed, 64 bytes.
+
+    Raises:
+        KeysetError: no key follows from this seed (probability 2**-128).
+    """
+    try:
+        return scalar(hashlib.sha256(seed + b"cashu-mint-backup").digest())
+    except ValueError:
+        raise KeysetError("this seed has no backup key: make another seed") from None
+
+
+def backup_public_key(key: bytes) -> str:
+    """Return the x-only public key, 64 hex digits, that a backup is published under (NUT-27).
+
+    Raises:
+        ValueError: the key is not a scalar of 32 bytes.
+    """
+    return bytes(PrivateKey(scalar(key)).public_key.format()[1:]).hex()
 
 
 def _derive(seed: bytes, keyset_id: str, counter: int, kind: int) -> bytes:

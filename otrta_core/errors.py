@@ -7,6 +7,8 @@
      │    └── TokenTooLarge         token_too_large, 400
      ├── PaymentRequestError        payment_request_malformed, 400
      ├── KeysetError                keyset_unknown, 400
+     ├── LockError                  lock_not_accepted, 400
+     ├── MintQuoteError             mint_quote_invalid, 400
      ├── DleqInvalid                dleq_invalid, 400
      ├── AmountError                amount_invalid, 400
      ├── PriceError                 price_invalid, 400
@@ -56,6 +58,18 @@ class KeysetError(OtrtaError):
     """A keyset is unknown, ambiguous, malformed, or its id does not belong to its keys."""
 
     code = "keyset_unknown"
+
+
+class LockError(OtrtaError):
+    """A spending condition (NUT-10, NUT-11) is not of the accepted form, or these keys do not meet it now."""
+
+    code = "lock_not_accepted"
+
+
+class MintQuoteError(OtrtaError):
+    """Mint quotes cannot be minted together, or are not signed as they must be (NUT-20, NUT-29)."""
+
+    code = "mint_quote_invalid"
 
 
 class DleqInvalid(OtrtaError):

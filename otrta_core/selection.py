@@ -39,6 +39,25 @@ def split_amount(amount: int, denominations: Iterable[int] | None = None) -> lis
     return parts[::-1]
 
 
+def blank_outputs(max_change: int, largest: int | None = None) -> int:
+    """Return how many blank outputs a melt needs so that no change can be lost (NUT-08).
+
+    Args:
+        max_change: the most that can come back, in the token's unit: the inputs less their fee and the amount
+            paid, which is the fee reserve and whatever the inputs are above it.
+        largest: the largest denomination of the keyset, which has every power of two up to it; unlimited
+            where not given.
+
+    Raises:
+        AmountError: negative.
+    """
+    if max_change < 0:
+        raise AmountError("an amount cannot be negative")
+    if largest is None or max_change < largest:
+        return max_change.bit_length()
+    return max_change // largest + (largest - 1).bit_length()
+
+
 def split_for_change(amount: int, denominations: Iterable[int] | None = None) -> list[int]:
     """Split an amount so that every smaller amount can be paid out of the parts without a swap.
 

@@ -138,6 +138,21 @@ def from_json(data: str | bytes, *, parse_float: Callable[[str], Any] | None = N
         raise ValueError("JSON nested too deep") from None
 
 
+def from_json_unique(text: str) -> Any:
+    """Decode JSON in which no object repeats a key, since readers differ on which of the two counts."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("JSON nested too deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a JSON object repeats a key")
+    return fields
+
+
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):

@@ -3,10 +3,16 @@ from typing import Any
 
 import pytest
 
-from otrta_core import KeysetError, derive_blinding_factor, derive_secret
+from otrta_core import (
+    KeysetError,
+    backup_public_key,
+    derive_backup_key,
+    derive_blinding_factor,
+    derive_secret,
+)
 from tests.otrta_core.vectors import load
 
-NUT13 = load("13")
+NUT13, NUT27 = load("13"), load("27")
 V1_ID, V2_ID = NUT13["v1"]["keyset_id"], NUT13["v2"]["keyset_id"]
 
 
@@ -64,3 +70,24 @@ def test_a_counter_past_the_last_is_refused_and_never_wraps_round(keyset_id: str
 def test_a_keyset_id_that_is_not_a_full_known_one_is_refused(keyset_id: str) -> None:
     with pytest.raises(KeysetError, match="keyset ids"):
         derive_secret(SEED, keyset_id, 0)
+
+
+def test_all_published_vectors_are_here() -> None:
+    assert [len(NUT13[version]["derived"]) for version in ("v1", "v2")] == [5, 5]
+    assert set(NUT27) == {"source", "mnemonic", "domain_separator", "secret_key", "public_key"}
+
+
+def test_the_published_backup_key_is_derived() -> None:
+    key = derive_backup_key(seed_of(NUT27["mnemonic"]))
+    assert key.hex() == NUT27["secret_key"]
+    assert backup_public_key(key) == NUT27["public_key"]
+
+
+def test_another_seed_has_another_backup_key() -> None:
+    assert derive_backup_key(SEED) != derive_backup_key(bytes(64))
+
+
+@pytest.mark.parametrize("key", [b"", bytes(32), b"\xff" * 32, b"\x01" * 33])
+def test_a_backup_key_that_is_no_scalar_is_refused(key: bytes) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        backup_public_key(key)

@@ -1,13 +1,15 @@
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from otrta_core import (
     AmountError,
     Proof,
+    blank_outputs,
     input_fee,
     pick_exact,
     select_proofs,
@@ -185,3 +187,44 @@ class TestSelect:
 def test_a_keyset_of_tiny_denominations_cannot_make_an_endless_list() -> None:
     with pytest.raises(AmountError, match="too small"):
         split_amount(10**15, [1])
+
+
+class TestBlankOutputs:
+    def specified(self, fee_reserve: int) -> int:
+        """The formula of NUT-08, for a change of the fee reserve at most."""
+        return max(math.ceil(math.log2(fee_reserve)), 1) if fee_reserve else 0
+
+    def test_the_example_of_the_spec(self) -> None:
+        assert blank_outputs(1000) == self.specified(1000) == 10
+
+    @given(st.integers(0, 2**62), st.data())
+    def test_every_change_up_to_the_most_has_its_outputs(self, most: int, data: st.DataObject) -> None:
+        change = data.draw(st.integers(0, most))
+        assert len(split_amount(change)) <= blank_outputs(most)
+
+    def test_small_changes_are_all_covered_and_no_output_is_idle(self) -> None:
+        for most in range(1, 600):
+            needed = max(len(split_amount(change)) for change in range(most + 1))
+            assert needed <= blank_outputs(most) <= needed + 1
+            assert blank_outputs(most) >= self.specified(most)
+
+    @given(st.integers(0, 2**14), st.integers(0, 12), st.data())
+    def test_a_keyset_that_ends_early_has_outputs_for_every_change_too(
+        self, most: int, bits: int, data: st.DataObject
+    ) -> None:
+        largest = 1 << bits
+        assume(most // largest < 900)
+        change = data.draw(st.integers(0, most))
+        parts = split_amount(change, [1 << bit for bit in range(bits + 1)])
+        assert len(parts) <= blank_outputs(most, largest)
+
+    def test_the_whole_overshoot_counts_and_not_the_reserve_alone(self) -> None:
+        inputs, amount, reserve, paid_fee = 1 << 20, 1000, 10, 0
+        change = inputs - amount - paid_fee
+        assert len(split_amount(change)) > blank_outputs(reserve)
+        assert len(split_amount(change)) <= blank_outputs(inputs - amount)
+
+    def test_none_for_no_change_and_an_error_for_less(self) -> None:
+        assert blank_outputs(0) == blank_outputs(0, 8) == 0
+        with pytest.raises(AmountError):
+            blank_outputs(-1)
