@@ -18,7 +18,7 @@ MAX_INPUT_BYTES: Final = 64 << 20
 
 _POLL_FIRST_S, _POLL_LONGEST_S = 0.3, 3.0
 _TRANSIENT: Final = frozenset(
-    {"mint_unreachable", "outcome_unknown", "mint_error", "wallet_busy", "no_answer"}
+    {"mint_unreachable", "outcome_unknown", "mint_busy", "mint_error", "wallet_busy", "no_answer"}
 )
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -7,6 +7,7 @@
           ├── MintError
           │    ├── MintUnreachable   mint_unreachable, 503: nothing was sent
           │    ├── OutcomeUnknown    outcome_unknown, 503: journalled; recovery decides by the mint's state
+          │    │    └── MintBusy     mint_busy, 503: the mint said that it is asked too much
           │    └── MintRefused       token_invalid, 400: the mint answered no, and nothing changed hands
           ├── MintNotKnown           mint_not_accepted, 400
           ├── UnitMismatch           unit_not_accepted, 400
@@ -52,6 +53,12 @@ class OutcomeUnknown(MintError):
     def __init__(self, message: str, operation_id: str | None = None) -> None:
         super().__init__(message)
         self.operation_id = operation_id
+
+
+class MintBusy(OutcomeUnknown):
+    """The mint said that it is asked too much (HTTP 429); whether it acted is not known."""
+
+    code = "mint_busy"
 
 
 class MintRefused(MintError):

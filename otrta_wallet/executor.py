@@ -8,10 +8,11 @@ from anyio import to_thread
 from sqlalchemy import Connection
 
 from otrta_core import OtrtaError, Proof
-from otrta_wallet import closing, journal
+from otrta_wallet import closing, journal, rate_limit
 from otrta_wallet.closing import Failure
 from otrta_wallet.decisions import Verdict, decide, given_up
 from otrta_wallet.errors import (
+    MintBusy,
     MintError,
     MintRefused,
     MintUnreachable,
@@ -20,9 +21,9 @@ from otrta_wallet.errors import (
     TokenSpent,
 )
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.mint_client import BlindSignature, ProofState, QuoteState
+from otrta_wallet.mint_client import MINT_PATH, SWAP_PATH, BlindSignature, ProofState, QuoteState
 from otrta_wallet.outputs import make_proofs
-from otrta_wallet.records import Operation, Output
+from otrta_wallet.records import Operation, OperationKind, Output
 from otrta_wallet.renewal import Renewal
 from otrta_wallet.transactions import Transactions
 
@@ -33,6 +34,7 @@ _PAUSES_S = (0.15, 0.45, 1.35)
 _SECOND_LOOK_S = 1.0
 _FOREIGN = frozenset({"receive", "redeem"})
 _OURS = frozenset({"swap", "mint"})
+_PATHS: Mapping[OperationKind, str] = {"mint": MINT_PATH}
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class _Attempt:
         recovering: whether its caller was told before that it is journalled.
         unanswered_at: when the last post without an answer began, in unix seconds; None for none.
         refusal: the mint's answer to the last post, where that was one.
+        was_busy: whether the mint said to the last post that it is asked too much.
     """
 
     operation: Operation
@@ -60,6 +63,7 @@ class _Attempt:
     recovering: bool
     unanswered_at: float | None = None
     refusal: MintRefused | None = None
+    was_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,37 +168,62 @@ class Executor:
         attempt = _Attempt(operation, inputs, planned, recovering)
         if recovering:
             attempt.unanswered_at = operation.changed_at
-            ended = await self._resolve(attempt)
+            ended = await self._post_where_kept(attempt) or await self._resolve(attempt)
             if ended is not None:
                 return ended
+        patient_until = anyio.current_time() + rate_limit.WAIT_S
         for pause_s in _PAUSES_S:
-            ended = await self._try(attempt) or await self._resolve(attempt)
+            ended = await self._post(attempt)
+            while ended is None and attempt.was_busy and anyio.current_time() < patient_until:
+                ended = await self._post(attempt)  # which waits for the end of the mint's own pause
             if ended is not None:
                 return ended
             await anyio.sleep(pause_s)
         raise _unknown(operation)
 
+    async def _post(self, attempt: _Attempt) -> Operation | None:
+        return (
+            await self._try(attempt) or await self._post_where_kept(attempt) or await self._resolve(attempt)
+        )
+
+    async def _post_where_kept(self, attempt: _Attempt) -> Operation | None:
+        """Post the identical body once more, where the mint lists that it then repeats its answer (NUT-19).
+
+        Whether it does so truly makes no difference: the same post is always safe, and decides nothing.
+        """
+        operation, unanswered_at = attempt.operation, attempt.unanswered_at
+        if unanswered_at is None or attempt.refusal is not None or attempt.was_busy:
+            return None
+        try:
+            info = await self._mints.info(operation.mint, tries=1)
+        except MintError:
+            return None
+        if self._db.now() - unanswered_at >= info.answers_kept_s(_PATHS.get(operation.kind, SWAP_PATH)):
+            return None
+        return await self._try(attempt)
+
     async def _try(self, attempt: _Attempt) -> Operation | None:
         """Post once, and finish the operation where the mint answered with its signatures."""
         operation = attempt.operation
-        attempt.refusal = None
+        attempt.refusal, attempt.was_busy = None, False
         if attempt.unanswered_at is not None:  # a crash during this post must leave its time behind
             await self._note_post(operation, self._db.now())
         try:
-            return await self._finish(operation, attempt.planned, await self._post(attempt))
+            return await self._finish(operation, attempt.planned, await self._send(attempt))
         except MintUnreachable as error:
             if attempt.unanswered_at is None:
                 await self._close(attempt, Verdict.FAIL_REFUSED, {}, error)
                 raise
         except MintRefused as error:
             attempt.refusal = error
-        except OutcomeUnknown:
+        except OutcomeUnknown as error:
             attempt.unanswered_at = self._db.now()
+            attempt.was_busy = isinstance(error, MintBusy)
         if attempt.unanswered_at is not None:
             await self._note_post(operation, attempt.unanswered_at)
         return None
 
-    async def _post(self, attempt: _Attempt) -> list[BlindSignature]:
+    async def _send(self, attempt: _Attempt) -> list[BlindSignature]:
         client = self._mints.client(attempt.operation.mint)
         messages = [output.message() for output in attempt.planned]
         if attempt.operation.kind == "mint":

@@ -12,7 +12,7 @@ from otrta_core import Keyset, KeysetError, Token
 from otrta_core.keyset import is_keyset_id
 from otrta_wallet import store
 from otrta_wallet.errors import MintError, MintNotKnown, UnitMismatch, WalletError
-from otrta_wallet.mint_client import KeysetEntry, MintClient
+from otrta_wallet.mint_client import TRIES, KeysetEntry, MintClient, MintInfo
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.transactions import Transactions
 
@@ -23,8 +23,12 @@ OLD_AFTER_S = 5.0
 """From when on a list of keysets is too old to explain why the mint refused something."""
 
 
+INFO_FRESH_S = 3600.0
+"""How long what a mint says of itself is believed."""
+
+
 class MintBook:
-    """Known mints. Only ``add`` and ``refresh`` talk to a mint, and only to one that was added."""
+    """Known mints. Only ``add``, ``refresh`` and ``info`` talk to a mint, and only to one that was added."""
 
     def __init__(self, transactions: Transactions, http: httpx.AsyncClient) -> None:
         self._db = transactions
@@ -32,6 +36,7 @@ class MintBook:
         self._clients: dict[str, MintClient] = {}
         self._keysets: dict[str, dict[str, Keyset]] = {}
         self._refreshed_at: dict[str, float] = {}
+        self._infos: dict[str, tuple[float, MintInfo]] = {}
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def load(self) -> None:
@@ -81,7 +86,7 @@ class MintBook:
         self._clients[url] = client
         try:
             try:
-                name = (await client.info()).name
+                name = (await self.info(url, max_age_s=0.0)).name
                 await self.refresh(url)
             except MintError:
                 if not offline_ok:
@@ -92,6 +97,24 @@ class MintBook:
                 del self._clients[url]
             raise
         return url
+
+    async def info(self, url: str, *, max_age_s: float = INFO_FRESH_S, tries: int = TRIES) -> MintInfo:
+        """Return what a known mint says of itself (NUT-06), asked for again where that is older.
+
+        Args:
+            url: of the mint.
+            max_age_s: how old what is at hand may be.
+            tries: how often the mint is asked where it does not answer.
+
+        Raises:
+            MintError: the mint had to be asked and could not.
+        """
+        asked_at, info = self._infos.get(url, (float("-inf"), None))
+        now = time.monotonic()
+        if info is None or now - asked_at >= max_age_s:
+            info = await self.client(url).info(tries=tries)
+            self._infos[url] = now, info
+        return info
 
     async def refresh(self, url: str) -> None:
         """Fetch the list of keysets, and the keys of new ones; what is no longer listed is inactive.

@@ -1,12 +1,14 @@
-"""Talking to one mint over HTTP (NUT-01, 02, 03, 04, 06, 07, 09, 23).
+"""Talking to one mint over HTTP (NUT-01, 02, 03, 04, 06, 07, 09, 19, 23).
 
 Replies are read to a bound, parsed by pydantic, and every failure becomes one of three errors: nothing was
-sent, the mint refused, or the outcome is unknown.
+sent, the mint refused, or the outcome is unknown. A mint that is asked too much is left alone for a while.
 """
 
+import json
 import logging
 import re
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,7 +19,9 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from otrta_core import Keyset, KeysetError, Proof
-from otrta_wallet.errors import MintRefused, MintUnreachable, OutcomeUnknown
+from otrta_wallet import rate_limit
+from otrta_wallet.errors import MintBusy, MintRefused, MintUnreachable, OutcomeUnknown
+from otrta_wallet.rate_limit import RateLimit
 
 MAX_REPLY_BYTES = 8 << 20
 CALL_S = 60.0
@@ -26,6 +30,8 @@ TRIES = 3
 _FIRST_PAUSE_S = 0.2
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
+MINT_PATH, SWAP_PATH = "/v1/mint/bolt11", "/v1/swap"
+_TOO_MANY, _UNAVAILABLE = 429, 503
 _NOT_DECIDED = frozenset({408, 425, 429})
 """Answers of 4xx that say nothing about whether the request was or will be carried out."""
 _LONG_WORD = re.compile(r"[0-9A-Za-z+/_=-]{24,}")
@@ -125,25 +131,48 @@ class MintInfo(_Reply):
     version: Annotated[str, StringConstraints(max_length=200)] | None = None
     nuts: dict[str, Any] = {}
 
+    def answers_kept_s(self, path: str) -> float:
+        """Return for how long an identical POST to a path gets the same answer (NUT-19), in seconds."""
+        try:
+            kept = _Cached.model_validate(self.nuts.get("19"))
+        except ValidationError:
+            return 0.0
+        if not any((each.method.upper(), each.path) == ("POST", path) for each in kept.cached_endpoints):
+            return 0.0
+        return float("inf") if kept.ttl is None else float(kept.ttl)
+
+
+class _CachedEndpoint(_Reply):
+    method: Annotated[str, StringConstraints(max_length=10)]
+    path: Annotated[str, StringConstraints(max_length=200)]
+
+
+class _Cached(_Reply):
+    ttl: Count | None = None
+    cached_endpoints: Annotated[list[_CachedEndpoint], Field(max_length=1000)]
+
 
 _R = TypeVar("_R", bound=_Reply)
 
 
 class MintClient:
-    """One mint's API. Thin: it decides nothing and keeps nothing.
+    """One mint's API. Thin: it decides nothing, and keeps only how long the mint wants to be left alone.
 
     Every method raises MintUnreachable (nothing was sent), MintRefused (the mint's error) or
-    OutcomeUnknown (anything else, a malformed reply included). Calls that change nothing are tried
-    ``TRIES`` times. A cancelled call may or may not have been carried out.
+    OutcomeUnknown (anything else, a malformed reply included; MintBusy where the mint said that it is asked
+    too much). Calls that change nothing are tried ``TRIES`` times, and for ``WAIT_S`` in all where the mint
+    is busy. Every call waits for the end of the mint's pause, or raises MintUnreachable where that is longer
+    than ``WAIT_S``. A cancelled call may or may not have been carried out.
     """
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
         self.url = url
         self._client = client
+        self._limit = RateLimit()
 
-    async def info(self) -> MintInfo:
+    async def info(self, *, tries: int = TRIES) -> MintInfo:
         """Ask for the mint's information (NUT-06)."""
-        return await self._ask("GET", "/v1/info", MintInfo)
+        return await self._ask("GET", "/v1/info", MintInfo, tries=tries)
 
     async def keysets(self) -> list[KeysetEntry]:
         """List all keysets, active or not (NUT-02)."""
@@ -167,7 +196,8 @@ class MintClient:
 
     async def request_mint_quote(self, amount: int, unit: str) -> MintQuote:
         """Ask for a bolt11 invoice of ``amount`` (NUT-23)."""
-        return await self._once("/v1/mint/quote/bolt11", {"amount": amount, "unit": unit}, MintQuote)
+        body = {"amount": amount, "unit": unit}
+        return await self._ask("POST", "/v1/mint/quote/bolt11", MintQuote, body, tries=1)
 
     async def mint_quote(self, quote_id: str) -> MintQuote:
         """Ask for the state of a quote (NUT-04)."""
@@ -176,14 +206,14 @@ class MintClient:
     async def mint(self, quote_id: str, outputs: Sequence[Mapping[str, Any]]) -> list[BlindSignature]:
         """Have the outputs of a paid quote signed (NUT-04); posted once."""
         body = {"quote": quote_id, "outputs": list(outputs)}
-        return (await self._once("/v1/mint/bolt11", body, _Signatures)).signatures
+        return (await self._once(MINT_PATH, body, _Signatures)).signatures
 
     async def swap(
         self, inputs: Sequence[Proof], outputs: Sequence[Mapping[str, Any]]
     ) -> list[BlindSignature]:
         """Spend ``inputs`` and have ``outputs`` signed (NUT-03); posted once."""
         body = {"inputs": [_input(proof) for proof in inputs], "outputs": list(outputs)}
-        return (await self._once("/v1/swap", body, _Signatures)).signatures
+        return (await self._once(SWAP_PATH, body, _Signatures)).signatures
 
     async def check_state(self, ys: Sequence[str]) -> dict[str, ProofState]:
         """Ask for the state of proofs by Y (NUT-07); one entry for every Y asked for."""
@@ -208,29 +238,58 @@ class MintClient:
             signatures |= {o.B_: s for o, s in zip(reply.outputs, reply.signatures, strict=True)}
         return signatures
 
-    async def _ask(self, method: str, path: str, kind: type[_R], body: Mapping[str, Any] | None = None) -> _R:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[_R],
+        body: Mapping[str, Any] | None = None,
+        *,
+        tries: int = TRIES,
+    ) -> _R:
         pause_s = _FIRST_PAUSE_S
-        for left in reversed(range(TRIES)):
+        deadline = anyio.current_time() + rate_limit.WAIT_S
+        while True:
             try:
                 return await self._call(method, path, kind, body)
+            except MintBusy:
+                now = anyio.current_time()
+                if now + self._limit.wait_s(now) > deadline:
+                    raise
+                continue  # it waits for its turn
             except (MintUnreachable, OutcomeUnknown):
-                if not left:
+                tries -= 1
+                if not tries:
                     raise
             await anyio.sleep(pause_s)
             pause_s *= 3
-        raise AssertionError("unreachable")
 
     async def _once(self, path: str, body: Mapping[str, Any], kind: type[_R]) -> _R:
         return await self._call("POST", path, kind, body)
 
+    async def _await_turn(self) -> None:
+        deadline = anyio.current_time() + rate_limit.WAIT_S
+        while (wait_s := self._limit.wait_s(anyio.current_time())) > 0:
+            if anyio.current_time() + wait_s > deadline:
+                raise MintUnreachable(
+                    f"the mint {self.url} wants to be left alone for {wait_s:.0f} s: nothing was sent"
+                )
+            await anyio.sleep(wait_s)
+
     async def _call(self, method: str, path: str, kind: type[_R], body: Mapping[str, Any] | None) -> _R:
+        await self._await_turn()
         # a compressed reply could unpack to any size: none is asked for, and none is unpacked
         headers = {"Accept-Encoding": "identity"}
+        content = None
+        if body is not None:  # the same body is the same bytes, by which a mint knows it again (NUT-19)
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(body, separators=(",", ":")).encode()
         data = bytearray()
+        sent_at = anyio.current_time()
         try:
             with anyio.fail_after(CALL_S):
                 async with self._client.stream(
-                    method, self.url + path, json=body, headers=headers
+                    method, self.url + path, content=content, headers=headers
                 ) as response:
                     async for chunk in response.aiter_raw():
                         data += chunk
@@ -242,12 +301,26 @@ class MintClient:
             raise MintUnreachable(f"the mint {self.url} cannot be reached") from error
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise OutcomeUnknown(f"the mint {self.url} did not answer, or too much") from error
+        self._note_limit(response, sent_at)
         if response.status_code == 200:
             try:
                 return kind.model_validate_json(bytes(data))
             except ValidationError:
                 raise OutcomeUnknown("the mint's reply is not what the specs say") from None
         raise _refusal(self.url, response.status_code, bytes(data))
+
+    def _note_limit(self, response: httpx.Response, sent_at: float) -> None:
+        """Heed an answer that asks for a pause.
+
+        Raises:
+            MintBusy: it does.
+        """
+        status = response.status_code
+        asked_s = rate_limit.retry_after_s(response.headers, time.time())
+        if status == _TOO_MANY or (status == _UNAVAILABLE and asked_s is not None):
+            self._limit.limited(sent_at, anyio.current_time(), asked_s)
+            raise MintBusy(f"the mint {self.url} is asked too much just now (HTTP {status})")
+        self._limit.answered(sent_at)
 
 
 def _refusal(url: str, status: int, data: bytes) -> MintRefused | OutcomeUnknown:

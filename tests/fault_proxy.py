@@ -75,16 +75,21 @@ class Seen:
 
 @dataclass
 class FaultProxy:
-    """Passes requests on to a port of this machine, save those that ``spoil`` armed a fault for."""
+    """Passes requests on to a port of this machine, save those that ``spoil`` armed a fault for.
+
+    Where it ``keeps_answers``, an identical POST gets the first good answer again, as NUT-19 has it.
+    """
 
     upstream_port: int
     url: str = ""
+    keeps_answers: bool = False
     seen: list[Seen] = field(default_factory=list)
     met: list[Fault] = field(default_factory=list)
     met_one: threading.Event = field(default_factory=threading.Event)
     _armed: list[tuple[re.Pattern[str], Fault]] = field(default_factory=list)
     _lock: threading.Condition = field(default_factory=threading.Condition)
     _under_way: int = 0
+    _kept: dict[tuple[str, bytes], tuple[int, bytes]] = field(default_factory=dict)
 
     def spoil(self, path: str, *faults: Fault) -> None:
         """Arm one fault for each of the next requests whose path matches."""
@@ -95,8 +100,9 @@ class FaultProxy:
         """Wait for requests that are still to land, and forget all that was."""
         with self._lock:
             self._lock.wait_for(lambda: self._under_way == 0, timeout=10)
-            for told in (self.seen, self.met, self._armed):
+            for told in (self.seen, self.met, self._armed, self._kept):
                 told.clear()
+            self.keeps_answers = False
             self.met_one.clear()
 
     @contextmanager
@@ -124,7 +130,16 @@ class FaultProxy:
         return Fault("none")
 
     def forward(self, seen: Seen) -> tuple[int, bytes]:
-        """Have the mint answer a request."""
+        """Have the mint answer a request, or repeat its answer."""
+        asked = seen.path, seen.body
+        if self.keeps_answers and asked in self._kept:
+            return self._kept[asked]
+        answer = self._ask(seen)
+        if self.keeps_answers and seen.method == "POST" and answer[0] == 200:
+            self._kept[asked] = answer
+        return answer
+
+    def _ask(self, seen: Seen) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.upstream_port, timeout=30)
         try:
             connection.request(seen.method, seen.path, seen.body, {"Content-Type": "application/json"})

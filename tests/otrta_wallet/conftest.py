@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import delete
 
 from otrta_cli.processes import Running
-from otrta_wallet import Wallet, executor, mint_client
+from otrta_wallet import Wallet, executor, mint_client, rate_limit
 from otrta_wallet.database import open_engine, upgrade
 from otrta_wallet.schema import settings
 from otrta_wallet.wallet import VERSION_TABLE
@@ -145,6 +145,7 @@ async def far_bob(
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mint_client, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(rate_limit, "PAUSES_S", (0.01, 0.02, 0.04, 0.08))
     monkeypatch.setattr(executor, "_PAUSES_S", (0.01, 0.02, 0.04))
     monkeypatch.setattr(executor, "_SECOND_LOOK_S", 0.05)
 
