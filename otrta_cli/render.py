@@ -11,6 +11,7 @@ from rich.table import Table
 
 from otrta_core import PaymentRequest, Token, format_msat
 
+_SHORT_ID: Final = 12
 _STATES: Final = {
     "in_flight": "on its way",
     "awaiting_change": "awaiting change",
@@ -72,6 +73,35 @@ def show_pending(payments: Sequence[Mapping[str, Any]]) -> None:
     _say("`otrta recover` asks for it now.")
     if any(payment["state"] == "disputed" for payment in payments):
         _say("A gateway with a dispute is not paid any more; `otrta gateways trust URL` changes that.")
+
+
+def show_sent(tokens: Sequence[Mapping[str, Any]]) -> None:
+    """Show the tokens that were sent and are not known to be claimed."""
+    if not tokens:
+        _say("Every token that was sent has been claimed or taken back.")
+        return
+    _columns(
+        [
+            (
+                sent["id"][:_SHORT_ID],
+                _time(sent["since"]),
+                format_msat(sent["amount_msat"]),
+                sent["mint"],
+                sent["memo"] or "",
+            )
+            for sent in tokens
+        ],
+        right=(2,),
+    )
+    _say("`otrta send --show ID` prints one again, `otrta send --cancel ID` takes it back.")
+
+
+def show_unclaimed(tokens: Sequence[Mapping[str, Any]]) -> None:
+    """Say how much was sent and not claimed yet, if anything."""
+    if tokens:
+        total_msat = sum(sent["amount_msat"] for sent in tokens)
+        number = "1 token" if len(tokens) == 1 else f"{len(tokens)} tokens"
+        _say(f"{number} sent and not claimed yet, {format_msat(total_msat)}: see `otrta send --list`.")
 
 
 def show_recovery(result: Mapping[str, Any]) -> None:

@@ -74,17 +74,50 @@ def receive(token: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("amount", type=Amount())
+@click.argument("amount", type=Amount(), required=False)
 @click.option("--mint", help="Take it from this mint.  [default: the first that has enough]")
 @click.option("--unit", type=click.Choice(["msat", "sat"]), help="The unit of its e-cash.")
+@click.option("--at-least", is_flag=True, help="Rather a little more than asking the mint to make it fit.")
+@click.option("--memo", help="Say something to whoever receives it.")
+@click.option("--list", "listed", is_flag=True, help="List the tokens that were sent and not claimed yet.")
+@click.option("--show", "shown", metavar="ID", help="Print one of them again.")
+@click.option(
+    "--cancel", "cancelled", metavar="ID", help="Take one of them back, unless its receiver was first."
+)
 @as_json_option
-def send(amount: int, mint: str | None, unit: str | None, as_json: bool) -> None:
+def send(
+    amount: int | None,
+    mint: str | None,
+    unit: str | None,
+    at_least: bool,
+    memo: str | None,
+    listed: bool,
+    shown: str | None,
+    cancelled: str | None,
+    as_json: bool,
+) -> None:
     """Take a token of AMOUNT out of the wallet: whole sat, or 2500msat.
 
     Whoever has the token has the money. It is pending here until it is claimed.
     """
-    result = WalletLink().act("send", amount_msat=amount, mint=mint, unit=unit)
-    show(result, as_json, lambda sent: click.echo(sent["token"]))
+    from otrta_cli.render import show_sent
+
+    wanted = [amount is not None, listed, shown is not None, cancelled is not None]
+    if sum(wanted) != 1:
+        raise click.UsageError("give an AMOUNT, or one of --list, --show and --cancel.")
+    if amount is None and (mint or unit or at_least or memo):
+        raise click.UsageError("--mint, --unit, --at-least and --memo go with an AMOUNT.")
+    link = WalletLink()
+    if listed:
+        show(link.act("sent"), as_json, show_sent)
+    elif shown is not None:
+        show(link.act("sent_show", id=shown), as_json, lambda sent: click.echo(sent["token"]))
+    elif cancelled is not None:
+        result = link.act("sent_cancel", id=cancelled)
+        show(result, as_json, _show_taken_back)
+    else:
+        result = link.act("send", amount_msat=amount, mint=mint, unit=unit, at_least=at_least, memo=memo)
+        show(result, as_json, lambda sent: _show_token(sent, amount))
 
 
 @click.command()
@@ -125,9 +158,12 @@ def history(limit: int, as_json: bool) -> None:
 @as_json_option
 def pending(as_json: bool) -> None:
     """List payments that are on their way, await their change, or are disputed."""
-    from otrta_cli.render import show_pending
+    from otrta_cli.render import show_pending, show_unclaimed
 
-    show(WalletLink().act("pending"), as_json, show_pending)
+    link = WalletLink()
+    show(link.act("pending"), as_json, show_pending)
+    if not as_json:
+        show_unclaimed(link.act("sent"))
 
 
 @click.command()
@@ -224,6 +260,17 @@ def _wait_until_paid(link: WalletLink, asked: dict[str, Any], *, quiet: bool) ->
                 raise click.ClickException("the invoice has expired without being paid; ask for another one")
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, _POLL_LONGEST_S)
+
+
+def _show_token(sent: dict[str, Any], wanted_msat: int | None) -> None:
+    """Print a token; on standard error, that it is of more than was asked for."""
+    click.echo(sent["token"])
+    if sent["amount_msat"] != wanted_msat:
+        click.echo(f"It is of {format_msat(sent['amount_msat'])}.", err=True)
+
+
+def _show_taken_back(got: dict[str, Any]) -> None:
+    click.echo(f"Took {format_msat(got['amount_msat'])} back{_fee(got)}.")
 
 
 def _fee(got: dict[str, Any]) -> str:

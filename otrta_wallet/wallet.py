@@ -130,6 +130,13 @@ class Wallet:
         """Return the tokens that left and are not known to be claimed."""
         return await self.transactions.run(lambda conn, _now: store.load_transfers(conn, state="open"))
 
+    async def transfer(self, transfer_id: str) -> Transfer | None:
+        """Return a token that left, in whatever state, or None where there is none of this id."""
+        found = await self.transactions.run(
+            lambda conn, _now: store.load_transfers(conn, transfer_id=transfer_id)
+        )
+        return next(iter(found), None)
+
     # --- topping up (NUT-04, NUT-23) ----------------------------------------------------------------
 
     async def request_invoice(self, mint: str, amount: int, unit: str) -> Quote:
@@ -267,6 +274,7 @@ class Wallet:
         amount: int,
         unit: str,
         *,
+        exact: bool = True,
         memo: str | None = None,
         with_dleq: bool = False,
         reference: str | None = None,
@@ -275,12 +283,30 @@ class Wallet:
     ) -> Transfer:
         """Make a token of exactly ``amount``, by a swap where the proofs at hand do not fit.
 
-        Arguments as in ``transfer_at_hand``.
+        Arguments as in ``transfer_at_hand``; where not ``exact`` the token is of at least ``amount``, with as
+        little beyond it as the proofs at hand allow, and the mint is never asked.
 
         Raises:
-            NotEnoughFunds: too little is available at this mint and in this unit.
+            NotEnoughFunds: too little is available at this mint and in this unit; where not ``exact`` also
+                where it would take more than ``MAX_PROOFS`` proofs.
             the errors of ``Executor.carry_out`` where a swap was needed; nothing has left then.
         """
+        if not exact:
+            transfer = await self.transfer_at_hand(
+                mint,
+                amount,
+                unit,
+                memo=memo,
+                with_dleq=with_dleq,
+                reference=reference,
+                record=record,
+                also=also,
+            )
+            if transfer is None:
+                raise NotEnoughFunds(
+                    f"no {MAX_PROOFS} proofs at hand make {amount} {unit}: an exact token may, by a swap"
+                )
+            return transfer
         transfer = await self.transfer_at_hand(
             mint,
             amount,
@@ -413,9 +439,7 @@ class Wallet:
             TokenUneconomic: the fee would eat it.
             the other errors of ``Executor.carry_out``.
         """
-        transfer = await self.transactions.run(
-            lambda conn, _now: next(iter(store.load_transfers(conn, transfer_id=transfer_id)), None)
-        )
+        transfer = await self.transfer(transfer_id)
         if transfer is None:
             raise WalletError("this wallet has sent no such token")
         keyset = await self.mints.active_keyset(transfer.mint, transfer.unit)

@@ -9,6 +9,7 @@ from otrta_core.amounts import MAX_AMOUNT
 
 MAX_TOKEN_CHARACTERS = 1 << 20
 MAX_HISTORY = 10_000
+MAX_MEMO_CHARACTERS = 1000
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 AmountMsat = Annotated[int, Field(strict=True, gt=0, le=MAX_AMOUNT)]
@@ -38,6 +39,19 @@ class AmountParams(Params):
     amount_msat: AmountMsat
     mint: Url | None = None
     unit: Unit | None = None
+
+
+class SendParams(AmountParams):
+    """A token to make: of exactly the amount, or of at least so much without asking the mint."""
+
+    at_least: Annotated[bool, Field(strict=True)] = False
+    memo: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MEMO_CHARACTERS)] | None = None
+
+
+class SentParams(Params):
+    """A token that was sent, by its id or the beginning of it."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6,32}$")]
 
 
 class QuoteIdParams(Params):

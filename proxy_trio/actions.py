@@ -19,6 +19,8 @@ from proxy_trio.action_params import (
     QuoteIdParams,
     QuoteParams,
     ReceiveParams,
+    SendParams,
+    SentParams,
     UrlParams,
 )
 from proxy_trio.client import Client
@@ -42,7 +44,10 @@ def _action(params: type[_P], run: Callable[[Client, _P], Awaitable[Any]]) -> Ac
 ACTIONS: Final[Mapping[str, Action]] = {
     "balance": _action(NoParams, money_actions.balance),
     "receive": _action(ReceiveParams, money_actions.receive),
-    "send": _action(AmountParams, money_actions.send),
+    "send": _action(SendParams, money_actions.send),
+    "sent": _action(NoParams, money_actions.sent),
+    "sent_show": _action(SentParams, money_actions.sent_show),
+    "sent_cancel": _action(SentParams, money_actions.sent_cancel),
     "invoice": _action(AmountParams, money_actions.invoice),
     "claim_invoice": _action(QuoteIdParams, money_actions.claim_invoice),
     "history": _action(HistoryParams, money_actions.history),

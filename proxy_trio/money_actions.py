@@ -4,11 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from otrta_core import AmountError, Token, Unit, format_msat
-from otrta_wallet import MintNotKnown, NotEnoughFunds, QuoteNotPaid
+from otrta_wallet import MintNotKnown, NotEnoughFunds, QuoteNotPaid, TokenSpent, Transfer, WalletError
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.store import load_quote
 from proxy_trio import calls, reports
-from proxy_trio.action_params import AmountParams, HistoryParams, NoParams, QuoteIdParams, ReceiveParams
+from proxy_trio.action_params import (
+    AmountParams,
+    HistoryParams,
+    NoParams,
+    QuoteIdParams,
+    ReceiveParams,
+    SendParams,
+    SentParams,
+)
 from proxy_trio.client import Client
 from proxy_trio.schema import CallState
 
@@ -49,21 +57,53 @@ async def receive(client: Client, params: ReceiveParams) -> dict[str, Any]:
     }
 
 
-async def send(client: Client, params: AmountParams) -> dict[str, Any]:
-    """Make a token of exactly the amount."""
+async def send(client: Client, params: SendParams) -> dict[str, Any]:
+    """Make a token of exactly the amount, or of at least so much without asking the mint."""
     mint, unit, amount = await _source(client, params)
+    exact = not params.at_least
     try:
-        transfer = await client.wallet.send(mint, amount, unit)
+        transfer = await client.wallet.send(mint, amount, unit, exact=exact, memo=params.memo)
     except NotEnoughFunds:
         # some of what is available may be change that waits for its swap
         if not await client.swapper.swap_now(mint, unit):
             raise
-        transfer = await client.wallet.send(mint, amount, unit)
+        transfer = await client.wallet.send(mint, amount, unit, exact=exact, memo=params.memo)
     return {
+        "id": transfer.id,
         "token": transfer.token,
         "amount_msat": unit.to_msat(transfer.amount),
         "mint": mint,
         "unit": unit.value,
+    }
+
+
+async def sent(client: Client, _params: NoParams) -> list[dict[str, Any]]:
+    """Tell which tokens were sent and are not known to be claimed, oldest first, without their text."""
+    return [_told(transfer) for transfer in await _sent(client)]
+
+
+async def sent_show(client: Client, params: SentParams) -> dict[str, Any]:
+    """Return a sent token again."""
+    transfer = await _one_sent(client, params.id)
+    return {**_told(transfer), "token": transfer.token}
+
+
+async def sent_cancel(client: Client, params: SentParams) -> dict[str, Any]:
+    """Take a sent token back, by swapping it before its receiver does."""
+    transfer = await _one_sent(client, params.id)
+    try:
+        operation = await client.wallet.reclaim(transfer.id)
+    except TokenSpent:
+        raise TokenSpent(
+            "Its receiver was first, or it was taken back before: there is nothing left to cancel."
+        ) from None
+    unit = Unit.parse(operation.unit)
+    return {
+        "id": transfer.id,
+        "amount_msat": unit.to_msat(operation.amount),
+        "fee_msat": unit.to_msat(operation.fee),
+        "mint": operation.mint,
+        "unit": operation.unit,
     }
 
 
@@ -113,6 +153,38 @@ async def recover(client: Client, _params: NoParams) -> dict[str, Any]:
 async def seed(client: Client, _params: NoParams) -> dict[str, Any]:
     """Return the seed's words."""
     return {"words": await client.wallet.words()}
+
+
+async def _sent(client: Client) -> list[Transfer]:
+    """Return the open transfers that the user made; a call's token is its payment's."""
+    return [transfer for transfer in await client.wallet.transfers() if transfer.reference is None]
+
+
+async def _one_sent(client: Client, beginning: str) -> Transfer:
+    """Return the one open transfer whose id begins so.
+
+    Raises:
+        WalletError: there is none, or more than one.
+    """
+    found = [transfer for transfer in await _sent(client) if transfer.id.startswith(beginning)]
+    if len(found) > 1:
+        raise WalletError("Several sent tokens have an id that begins so: give more of it.")
+    if not found:
+        raise WalletError(
+            "No unclaimed token of this id was sent from here; `otrta send --list` shows those that were."
+        )
+    return found[0]
+
+
+def _told(transfer: Transfer) -> dict[str, Any]:
+    return {
+        "id": transfer.id,
+        "amount_msat": Unit.parse(transfer.unit).to_msat(transfer.amount),
+        "mint": transfer.mint,
+        "unit": transfer.unit,
+        "since": transfer.created_at,
+        "memo": None if transfer.token is None else Token.parse(transfer.token).memo,
+    }
 
 
 def _mints(client: Client, params: AmountParams) -> Sequence[str]:

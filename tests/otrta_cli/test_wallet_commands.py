@@ -101,6 +101,10 @@ def test_the_home_and_what_is_in_it_are_for_its_owner_alone(run: Run, home: Path
     "arguments",
     [
         ["send"],
+        ["send", "5", "--list"],
+        ["send", "--list", "--show", "abcdef"],
+        ["send", "--cancel", "abcdef", "--memo", "x"],
+        ["send", "--list", "--at-least"],
         ["send", "0"],
         ["send", "-5"],
         ["send", "1.5"],
@@ -354,6 +358,42 @@ def test_a_mint_that_is_away_for_a_moment_does_not_end_the_waiting(
 
 
 @pytest.mark.integration
+def test_a_sent_token_is_listed_shown_again_and_taken_back(funded: Run) -> None:
+    code, token, err = funded("send", "10", "--memo", "for you")
+    assert (code, err) == (0, "")
+    second = json.loads(funded("send", "5", "--json")[1])
+    assert "2 tokens sent and not claimed yet, 15 sat" in funded("pending")[1]
+    assert json.loads(funded("pending", "--json")[1]) == []
+    code, listed, err = funded("send", "--list")
+    assert (code, err, "for you" in listed, second["id"][:12] in listed) == (0, "", True, True)
+    first, told = json.loads(funded("send", "--list", "--json")[1])
+    assert told.pop("since") >= first["since"]
+    assert told == {
+        "id": second["id"],
+        "amount_msat": 5000,
+        "mint": second["mint"],
+        "unit": "msat",
+        "memo": None,
+    }
+    assert funded("send", "--show", first["id"][:12]) == (0, token, "")
+    assert json.loads(funded("send", "--show", first["id"], "--json")[1])["token"] == token.strip()
+    assert funded("send", "--cancel", first["id"]) == (0, "Took 10 sat back.\n", "")
+    code, out, err = funded("send", "--cancel", first["id"])
+    assert (code, out, "otrta send --list" in err) == (1, "", True)
+    assert funded("receive", second["token"])[0] == 0
+    assert "has been claimed or taken back" in funded("send", "--list")[1]
+    assert "sent and not claimed" not in funded("pending")[1]
+
+
+def test_at_least_an_amount_says_how_much_it_became(funded: Run) -> None:
+    funded("send", "4msat")  # takes pieces that the next amounts need
+    funded("send", "4msat")
+    code, token, err = funded("send", "4msat", "--at-least")
+    amount = Token.parse(token.strip()).amount
+    assert (code, amount > 4, err) == (0, True, f"It is of {amount} msat.\n")
+    assert funded("send", "64msat", "--at-least")[2] == ""
+
+
 def test_send_prints_the_token_alone_and_receive_takes_it_from_standard_input(funded: Run) -> None:
     code, token, err = funded("send", "10")
     assert (code, err) == (0, "")

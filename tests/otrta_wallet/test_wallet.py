@@ -14,6 +14,7 @@ from otrta_wallet import (
     TokenUneconomic,
     UnitMismatch,
     WalletError,
+    journal,
 )
 from otrta_wallet.schema import ProofStatus
 from tests.otrta_wallet.reckoning import (
@@ -334,3 +335,26 @@ async def test_a_quote_of_nobody_is_not_claimed(alice):
         await alice.reclaim("no-such-transfer")
     with pytest.raises(KeyError):
         await alice.redeem("no-such-operation")
+
+
+async def test_at_least_an_amount_is_sent_without_asking_the_mint(alice, bob, mint):
+    await top_up(alice, mint.url, 64)
+    for _ in range(2):
+        await alice.send(mint.url, 4, "msat")  # leaves no small pieces
+    before = await available(alice)
+    transfer = await alice.send(mint.url, 4, "msat", exact=False, memo="keep the rest")
+    assert 4 < transfer.amount <= 8
+    assert await available(alice) == before - transfer.amount
+    assert [operation.kind for operation in await operations_of(alice)] == ["mint"]
+    token = Token.parse(transfer.token)
+    assert (token.memo, token.amount) == ("keep the rest", transfer.amount)
+    assert (await bob.receive(token)).amount == transfer.amount
+    assert (await alice.history())[0].amount_msat == -transfer.amount
+    await alice.recover()
+    assert await accounted_for(alice, bob) == 64
+    with pytest.raises(NotEnoughFunds):
+        await alice.send(mint.url, 65, "msat", exact=False)
+
+
+async def operations_of(wallet):
+    return await wallet.transactions.run(lambda conn, _now: journal.with_state(conn, "done"))

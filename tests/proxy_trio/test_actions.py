@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from sqlalchemy import text
 
 from otrta_core import AmountError, InvalidRequest, OtrtaError, Token
 from otrta_wallet import MintNotKnown, NotEnoughFunds, TokenSpent, WalletError
@@ -55,6 +56,14 @@ async def test_an_unknown_action_is_told_which_ones_there_are(tmp_path):
         ("send", {"amount_msat": True}),
         ("send", {"amount_msat": 2**63}),
         ("send", {"amount_msat": 1, "unit": "usd"}),
+        ("send", {"amount_msat": 1, "at_least": 1}),
+        ("send", {"amount_msat": 1, "memo": ""}),
+        ("send", {"amount_msat": 1, "memo": "m" * 1001}),
+        ("sent", {"id": "abcdef"}),
+        ("sent_show", {}),
+        ("sent_show", {"id": "abcde"}),
+        ("sent_cancel", {"id": "%" * 8}),
+        ("sent_cancel", {"id": "ABCDEF"}),
         ("history", {"limit": 0}),
         ("history", {"limit": 10**6}),
         ("claim_invoice", {"quote_id": "../x"}),
@@ -84,7 +93,7 @@ async def test_a_new_wallet_is_empty_and_lists_nothing(tmp_path):
             "total_msat": 0,
             "mints": [],
         }
-        for action in ("history", "pending", "mints", "gateways"):
+        for action in ("history", "pending", "sent", "mints", "gateways"):
             assert await act(client, action, {}) == []
         assert await act(client, "recover", {}) == {"open": 0, "disputed": 0, "unswapped": 0}
 
@@ -346,3 +355,44 @@ async def test_a_call_in_the_history_adds_up(tmp_path, mint, purse):
             "state": "done",
             "lost_msat": None,
         }
+
+
+@pytest.mark.integration
+async def test_a_token_that_pays_for_a_call_is_not_among_the_sent_ones(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=1000) as app:
+        transfer = await app.client.wallet.send(mint.url, 100, "msat", reference="a-call")
+        assert await app.act("sent") == []
+        for action in ("sent_show", "sent_cancel"):
+            with pytest.raises(WalletError, match="otrta send --list"):
+                await app.act(action, id=transfer.id)
+
+
+@pytest.mark.integration
+async def test_a_sent_token_is_taken_back_unless_its_receiver_was_first(tmp_path, mint):
+    async with (
+        customer(tmp_path, mint=mint.url, funds=1000) as app,
+        customer(tmp_path / "other", mint=mint.url, funds=0) as other,
+    ):
+        first, second = [await app.act("send", amount_msat=amount) for amount in (300, 200)]
+        assert [sent["id"] for sent in await app.act("sent")] == [first["id"], second["id"]]
+        with pytest.raises(WalletError):
+            await app.act("sent_cancel", id="0" * 32)
+        taken_back = {"id": first["id"], "amount_msat": 300, "fee_msat": 0, "mint": mint.url, "unit": "msat"}
+        assert await app.act("sent_cancel", id=first["id"][:8]) == taken_back
+        await other.act("receive", token=(await app.act("sent_show", id=second["id"]))["token"])
+        with pytest.raises(TokenSpent, match="nothing left to cancel"):
+            await app.act("sent_cancel", id=second["id"])
+        assert await app.act("sent") == []
+        assert (await app.total(), await other.total()) == (800, 200)
+
+
+@pytest.mark.integration
+async def test_an_id_that_begins_several_sent_tokens_is_not_enough(tmp_path, mint):
+    async with customer(tmp_path, mint=mint.url, funds=1000) as app:
+        for number in (1, 2):
+            sent = await app.act("send", amount_msat=100)
+            change = f"UPDATE transfers SET id = 'abcdef{number}' WHERE id = '{sent['id']}'"
+            await app.client.wallet.transactions.run(lambda conn, _now, sql=change: conn.execute(text(sql)))
+        with pytest.raises(WalletError, match="give more of it"):
+            await app.act("sent_show", id="abcdef")
+        assert (await app.act("sent_show", id="abcdef2"))["id"] == "abcdef2"
