@@ -23,6 +23,8 @@ MAX_KEYS = 11
 """Keys of both pathways together (the slots of NUT-28)."""
 MAX_SIGNATURES = 7
 """Signatures that fit the 1024 characters of witness that Nutshell takes by default."""
+MAX_SIGNATURES_ALL = 3
+"""The same under ``SIG_ALL``, where each key signs in two forms (see ``unlocking``)."""
 MAX_LOCKTIME = 2**53 - 1
 """The latest locktime, in Unix seconds, that every mint's language reads as the same number."""
 
@@ -79,10 +81,11 @@ class P2PK:
         object.__setattr__(self, "refund", tuple(_key(key) for key in self.refund))
         if len(self.slots) > MAX_KEYS:
             raise LockError(f"a lock can name {MAX_KEYS} keys at most")
+        most = MAX_SIGNATURES if self.sigflag is SigFlag.SIG_INPUTS else MAX_SIGNATURES_ALL
         for keys, needed in ((self.keys, self.n_sigs), (self.refund, self.n_sigs_refund)):
             if len(_xs(keys)) != len(keys):
                 raise LockError("a lock names a key twice in one pathway: mints refuse it")
-            if not 1 <= needed <= min(max(len(keys), 1), MAX_SIGNATURES):
+            if not 1 <= needed <= min(max(len(keys), 1), most):
                 raise LockError("a lock asks for more signatures than can be given")
         if self.locktime is not None and not 0 < self.locktime <= MAX_LOCKTIME:
             raise LockError("a locktime must be Unix seconds above zero")

@@ -6,17 +6,17 @@ the quote of a melt into the first input, and asks that all inputs state the sam
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from otrta_core import schnorr, wire
+from otrta_core.blinded_keys import slot_keys
 from otrta_core.conditions import SpendingCondition, read_condition
 from otrta_core.errors import LockError
 from otrta_core.p2pk import P2PK, SigFlag
 from otrta_core.proof import Proof
 from otrta_core.schnorr import x_only
 
-MAX_POSTED_WITNESS = 1024
-"""The longest witness, in characters, that Nutshell takes by default."""
-MAX_SIGNATURES = 22
+MAX_WITNESS_SIGNATURES = 22
 """The most signatures that are read from one witness."""
 
 _MAX_WITNESS = 16_384
@@ -58,7 +58,8 @@ def sign_inputs(
     Args:
         inputs: locked and ordinary proofs in the order of the request. An ordinary one loses its witness,
             which mints refuse on it.
-        keys: private keys, 32 bytes each; for blinded locks those of ``blinded_keys.slot_keys``.
+        keys: the owner's private keys, 32 bytes each; those of a blinded lock are derived with the proof's
+            ``p2pk_e``, which the result no longer has (NUT-28).
         at: Unix seconds by the mint's clock.
         spend: outputs and melt quote; signed only under ``SIG_ALL``.
         aux: as in ``schnorr.sign``.
@@ -93,7 +94,7 @@ def unlock(
 def check_unlocked(inputs: Sequence[Proof], at: int, spend: Spend) -> None:
     """Check the witnesses of one transaction's inputs as a mint does (NUT-11).
 
-    At most ``MAX_SIGNATURES`` signatures are tried on each of at most ``p2pk.MAX_KEYS`` keys per input.
+    At most ``MAX_WITNESS_SIGNATURES`` signatures are tried on each of an input's keys.
 
     Args:
         inputs: in the order of the request.
@@ -145,7 +146,7 @@ def read_signatures(witness: str | None) -> tuple[str, ...]:
         if len(witness) > _MAX_WITNESS:
             raise ValueError
         signatures = wire.from_json_unique(witness)["signatures"]
-        if not isinstance(signatures, list) or len(signatures) > MAX_SIGNATURES:
+        if not isinstance(signatures, list) or len(signatures) > MAX_WITNESS_SIGNATURES:
             raise ValueError
         if not all(isinstance(signature, str) for signature in signatures):
             raise ValueError
@@ -170,17 +171,24 @@ def _sig_all(locks: Iterable[P2PK | None]) -> P2PK | None:
 def _signed(
     inputs: Sequence[Proof], keys: Iterable[bytes], at: int, spend: Spend, aux: bytes | None
 ) -> list[tuple[Proof, bool]]:
-    locks = _locks(inputs)
-    signer = _Signer({x_only(schnorr.public_key(key)): key for key in keys}, at, aux)
+    locks, private = _locks(inputs), tuple(keys)
     sig_all = _sig_all(locks)
     if sig_all is None:
         return [
-            (replace(proof, witness=None), True) if lock is None else signer.sign(proof, lock, proof.secret)
+            (replace(proof, witness=None), True)
+            if lock is None
+            else _Signer.of(private, lock, [proof], at, aux).sign(_plain(proof), lock, proof.secret)
             for proof, lock in zip(inputs, locks, strict=True)
         ]
     messages = sig_all_message(inputs, spend), _nutshell_message(inputs, spend)
-    first, complete = signer.sign(inputs[0], sig_all, *messages)
-    return [(first, complete), *((replace(proof, witness=None), complete) for proof in inputs[1:])]
+    signer = _Signer.of(private, sig_all, inputs, at, aux)
+    first, complete = signer.sign(_plain(inputs[0]), sig_all, *messages)
+    return [(first, complete), *((replace(_plain(proof), witness=None), complete) for proof in inputs[1:])]
+
+
+def _plain(proof: Proof) -> Proof:
+    # the mint must not learn that a lock is blinded (NUT-28)
+    return replace(proof, p2pk_e=None)
 
 
 def _nutshell_message(inputs: Sequence[Proof], spend: Spend) -> str:
@@ -194,6 +202,17 @@ class _Signer:
     at: int
     aux: bytes | None = field(repr=False)
 
+    @classmethod
+    def of(
+        cls, keys: Iterable[bytes], lock: P2PK, proofs: Iterable[Proof], at: int, aux: bytes | None
+    ) -> Self:
+        """Take these keys, and those that follow from them for a blinded lock (NUT-28)."""
+        own = {x_only(schnorr.public_key(key)): key for key in keys}
+        for ephemeral in {proof.p2pk_e for proof in proofs if proof.p2pk_e is not None}:
+            derived = [k for key in own.values() for k in slot_keys(lock, ephemeral, key).values()]
+            own |= {x_only(schnorr.public_key(key)): key for key in derived}
+        return cls(own, at, aux)
+
     def sign(self, proof: Proof, lock: P2PK, message: str, *more: str) -> tuple[Proof, bool]:
         """Return the proof with signatures on the messages, and whether those on the first suffice."""
         try:
@@ -205,10 +224,7 @@ class _Signer:
         extra = [s for other in more for s in self._signatures(lock, other, given)[0]]
         if not (signatures or extra or complete):
             return proof, False
-        witness = _witness([*signatures, *extra])
-        if len(witness) > MAX_POSTED_WITNESS:
-            witness = _witness(signatures)
-        return replace(proof, witness=witness), complete
+        return replace(proof, witness=_witness([*signatures, *extra])), complete
 
     def _signatures(self, lock: P2PK, message: str, given: Sequence[str]) -> tuple[list[str], bool]:
         most: list[str] = []

@@ -19,7 +19,17 @@ from otrta_core import (
 )
 from otrta_core.blinded_keys import blinding_scalar, shared_x
 from otrta_core.curve import ORDER
-from tests.otrta_core.locks import KEYS, NOW, PUBLIC, locked, negated, other_parity, proof_of, public
+from tests.otrta_core.locks import (
+    KEYS,
+    NOW,
+    PUBLIC,
+    locked,
+    negated,
+    ordinary,
+    other_parity,
+    proof_of,
+    public,
+)
 from tests.otrta_core.test_p2pk import locks
 from tests.otrta_core.vectors import load
 
@@ -81,6 +91,9 @@ class TestPublished:
         assert unblind_lock(lock, V["E"], [p]) == P2PK(V["P"])
         with pytest.raises(LockError):
             unlock([proof], [p], NOW, Spend())
+        (plain,) = unlock([replace(proof, p2pk_e=V["proof"]["p2pk_e"])], [p], NOW, Spend())
+        check_unlocked([plain], NOW, Spend())
+        assert plain.p2pk_e is None
 
 
 @given(
@@ -120,6 +133,23 @@ def test_either_of_the_keys_with_one_x_finds_keys_that_sign() -> None:
         (key,) = slot_keys(blinded, ephemeral, owner).values()
         signed = unlock([locked(blinded)], [key], NOW, Spend())
         check_unlocked(signed, NOW, Spend())
+
+
+@pytest.mark.parametrize("sigflag", SigFlag)
+def test_the_owner_unlocks_blinded_proofs_beside_plain_ones(
+    sigflag: SigFlag,
+) -> None:
+    blinded, ephemeral = blind_lock(P2PK(PUBLIC[0], (PUBLIC[1],), 2, sigflag=sigflag), EPHEMERAL)
+    inputs = [replace(locked(blinded, nonce * 16), p2pk_e=ephemeral) for nonce in ("aa", "bb")]
+    if sigflag is SigFlag.SIG_INPUTS:
+        inputs += [locked(P2PK(PUBLIC[2])), ordinary()]
+    signed = unlock(inputs, KEYS[:3], NOW, Spend())
+    check_unlocked(signed, NOW, Spend())
+    assert [proof.p2pk_e for proof in signed] == [None] * len(inputs)
+    with pytest.raises(LockError):
+        unlock(inputs, KEYS[1:4], NOW, Spend())
+    with pytest.raises(LockError):
+        unlock([replace(proof, p2pk_e=None) for proof in inputs], KEYS[:3], NOW, Spend())
 
 
 def test_another_ephemeral_key_gives_another_lock_and_finds_nothing() -> None:

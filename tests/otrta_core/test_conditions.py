@@ -55,8 +55,8 @@ NOT_OF_THE_FORM = {
     "an empty word in a tag": written(["locktime", ""]),
     "an empty tag name": written(["", "1"]),
     "half a surrogate pair": written(["pubkeys", "\ud800"]),
-    "too many tags": written(*(["pubkeys", PUBLIC[1]] for _ in range(17))),
-    "too many words": written(["pubkeys", *PUBLIC, *PUBLIC]),
+    "too many tags": written(*(["a"] for _ in range(17))),
+    "too many words": written(["a"] * 17),
     "too long": json.dumps(["P2PK", FIELDS]) + " " * MAX_SECRET,
     "repeated field": f'["P2PK",{{"nonce":"{NONCE}","data":"{PUBLIC[0]}","data":"{PUBLIC[1]}"}}]',
     "repeated tags": f'["P2PK",{{"nonce":"{NONCE}","data":"{PUBLIC[0]}","tags":[],"tags":[]}}]',
@@ -90,6 +90,16 @@ def test_what_looks_like_a_condition_and_is_not_of_the_form_is_refused(name: str
 def test_white_space_around_a_condition_does_not_hide_it(space: str) -> None:
     condition = read_condition(space + json.dumps(["P2PK", FIELDS]) + space)
     assert condition == SpendingCondition("P2PK", PUBLIC[0])
+
+
+def test_as_much_is_read_as_any_lock_can_need() -> None:
+    condition = read_condition(written(["a"] * 16, *(["b"] for _ in range(15))))
+    assert condition is not None
+    assert condition.tags == (("a",) * 16, *(("b",),) * 15)
+    longest = json.dumps(["P2PK", {**FIELDS, "nonce": "a" * 256}])
+    assert read_condition(longest.ljust(MAX_SECRET)) == SpendingCondition("P2PK", PUBLIC[0])
+    with pytest.raises(LockError, match="longer"):
+        read_condition(longest.ljust(MAX_SECRET + 1))
 
 
 def test_tags_may_be_left_out_and_fields_may_stand_in_any_order() -> None:

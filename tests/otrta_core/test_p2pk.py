@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otrta_core import P2PK, LockError, Nut10Option, Pathway, SigFlag, common_lock, lock_satisfies, read_lock
-from otrta_core.p2pk import MAX_KEYS, MAX_LOCKTIME, MAX_SIGNATURES
+from otrta_core.p2pk import MAX_KEYS, MAX_LOCKTIME, MAX_SIGNATURES, MAX_SIGNATURES_ALL
 from tests.otrta_core.locks import NONCE, NOW, PUBLIC, locked, ordinary, other_parity, proof_of, written
 from tests.otrta_core.vectors import load
 
@@ -18,14 +18,16 @@ MULTI = P2PK(PUBLIC[0], (PUBLIC[1], PUBLIC[2]), 2, NOW, (PUBLIC[3], PUBLIC[4]), 
 def locks(draw: st.DrawFn) -> P2PK:
     pubkeys = draw(st.lists(st.sampled_from(PUBLIC[1:]), max_size=4, unique=True))
     refund = draw(st.lists(st.sampled_from(PUBLIC), max_size=4, unique=True))
+    sigflag = draw(st.sampled_from(SigFlag))
+    most = MAX_SIGNATURES_ALL if sigflag is SigFlag.SIG_ALL else MAX_SIGNATURES
     return P2PK(
         PUBLIC[0],
         tuple(pubkeys),
-        draw(st.integers(1, 1 + len(pubkeys))),
+        draw(st.integers(1, min(most, 1 + len(pubkeys)))),
         draw(st.none() | st.integers(1, MAX_LOCKTIME)),
         tuple(refund),
-        draw(st.integers(1, max(1, len(refund)))),
-        draw(st.sampled_from(SigFlag)),
+        draw(st.integers(1, min(most, max(1, len(refund))))),
+        sigflag,
     )
 
 
@@ -126,6 +128,11 @@ TRAPS = {
     "a key with a space": [["pubkeys", PUBLIC[1] + " "]],
     "more keys than slots": [["pubkeys", *PUBLIC[1:7]], ["refund", *PUBLIC[7:12]]],
     "more signatures than fit": [["pubkeys", *PUBLIC[1:9]], ["n_sigs", str(MAX_SIGNATURES + 1)]],
+    "more signatures than fit in two forms": [
+        ["sigflag", "SIG_ALL"],
+        ["pubkeys", *PUBLIC[1:9]],
+        ["n_sigs", "4"],
+    ],
 }
 
 
@@ -171,7 +178,7 @@ class TestTraps:
             replace(MULTI, **change)
 
     def test_a_secret_longer_than_mints_take_is_not_written(self) -> None:
-        lock = P2PK(PUBLIC[0], tuple(PUBLIC[1:7]), 7, MAX_LOCKTIME, tuple(PUBLIC[7:11]), 4, SigFlag.SIG_ALL)
+        lock = P2PK(PUBLIC[0], tuple(PUBLIC[1:7]), 3, MAX_LOCKTIME, tuple(PUBLIC[7:11]), 3, SigFlag.SIG_ALL)
         assert len(lock.secret("ab" * 16)) <= 1024
         with pytest.raises(LockError, match="longer"):
             lock.secret("ab" * 64)
