@@ -96,6 +96,27 @@ def show_sent(tokens: Sequence[Mapping[str, Any]]) -> None:
     _say("`otrta send --show ID` prints one again, `otrta send --cancel ID` takes it back.")
 
 
+def show_invoices(invoices: Sequence[Mapping[str, Any]]) -> None:
+    """Show the invoices that have not been paid."""
+    if not invoices:
+        _say("No invoice is waiting to be paid.")
+        return
+    _columns(
+        [
+            (
+                invoice["quote_id"],
+                _time(invoice["since"]),
+                format_msat(invoice["amount_msat"]),
+                invoice["mint"],
+                "given up" if invoice["state"] == "expired" else "",
+            )
+            for invoice in invoices
+        ],
+        right=(2,),
+    )
+    _say("`otrta invoice --claim ID` asks for one now, `otrta recover --all` for every one.")
+
+
 def show_unclaimed(tokens: Sequence[Mapping[str, Any]]) -> None:
     """Say how much was sent and not claimed yet, if anything."""
     if tokens:

@@ -121,16 +121,42 @@ def send(
 
 
 @click.command()
-@click.argument("amount", type=Amount())
+@click.argument("amount", type=Amount(), required=False)
 @click.option("--mint", help="Top up at this mint.  [default: the first in the list]")
 @click.option("--unit", type=click.Choice(["msat", "sat"]), help="The unit of its e-cash.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it is paid; the wallet will notice.")
+@click.option("--list", "listed", is_flag=True, help="List the invoices that have not been paid.")
+@click.option("--claim", "claimed", metavar="ID", help="Ask once more for one of them that was paid.")
 @as_json_option
-def invoice(amount: int, mint: str | None, unit: str | None, no_wait: bool, as_json: bool) -> None:
-    """Top the wallet up by AMOUNT through a Lightning invoice, and wait until it is paid."""
-    from otrta_cli.render import show_invoice
+def invoice(
+    amount: int | None,
+    mint: str | None,
+    unit: str | None,
+    no_wait: bool,
+    listed: bool,
+    claimed: str | None,
+    as_json: bool,
+) -> None:
+    """Top the wallet up by AMOUNT through a Lightning invoice, and wait until it is paid.
 
+    An invoice that nobody waits for is asked for ever more rarely, and given up four weeks after it expired.
+    """
+    from otrta_cli.render import show_invoice, show_invoices
+
+    if sum([amount is not None, listed, claimed is not None]) != 1:
+        raise click.UsageError("give an AMOUNT, or one of --list and --claim.")
+    if amount is None and (mint or unit or no_wait):
+        raise click.UsageError("--mint, --unit and --no-wait go with an AMOUNT.")
     link = WalletLink()
+    if listed:
+        show(link.act("invoices"), as_json, show_invoices)
+        return
+    if claimed is not None:
+        got = link.act("claim_invoice", quote_id=claimed)
+        show(got, as_json, _show_claimed)
+        if not got["paid"]:
+            raise click.ClickException("its mint says that this invoice has not been paid")
+        return
     asked = link.act("invoice", amount_msat=amount, mint=mint, unit=unit)
     if not as_json:
         show_invoice(asked)
@@ -167,15 +193,16 @@ def pending(as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--all", "expired", is_flag=True, help="Ask also for invoices that were given up.")
 @as_json_option
-def recover(as_json: bool) -> None:
+def recover(expired: bool, as_json: bool) -> None:
     """Take back what is due from gateways and mints, until nothing is open or a minute is over."""
     from otrta_cli.render import show_recovery
 
     link = WalletLink()
     deadline = time.monotonic() + RECOVER_S
     pause_s = _POLL_FIRST_S
-    while (result := link.act("recover"))["open"] and time.monotonic() + pause_s < deadline:
+    while (result := link.act("recover", expired=expired))["open"] and time.monotonic() + pause_s < deadline:
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _POLL_LONGEST_S)
     if as_json or not result["open"]:
@@ -267,6 +294,11 @@ def _show_token(sent: dict[str, Any], wanted_msat: int | None) -> None:
     click.echo(sent["token"])
     if sent["amount_msat"] != wanted_msat:
         click.echo(f"It is of {format_msat(sent['amount_msat'])}.", err=True)
+
+
+def _show_claimed(got: dict[str, Any]) -> None:
+    if got["paid"]:
+        click.echo(f"Paid: {format_msat(got['amount_msat'])} are in the wallet.")
 
 
 def _show_taken_back(got: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Gateway:
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
                 await self._reach_mints()
-                await self._recover_swaps()
+                await wallet.recover()
                 await self._end_calls()
             self._ready.set()
             async with anyio.create_task_group() as tasks:
@@ -161,7 +161,7 @@ class Gateway:
     async def _recover_swaps(self) -> None:
         """End swaps that died by the mint's state."""
         assert self._wallet is not None  # noqa: S101 (only called by run)
-        await self._wallet.recover()
+        await self._wallet.recover(everything=False)
 
     async def _end_calls(self) -> None:
         """Settle calls that died by what they delivered, and pay debts."""

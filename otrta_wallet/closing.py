@@ -163,7 +163,9 @@ def _move(
 
 
 def _mint_finished(conn: Connection, op: Operation, now: float) -> None:
-    store.set_quote_state(conn, op.quote_id or "", was=("minting", "open", "lost"), now_is="issued")
+    store.set_quote_state(
+        conn, op.quote_id or "", was=("minting", "open", "lost", "expired"), now_is="issued"
+    )
     store.record(conn, "invoice", op.amount, unit=op.unit, mint=op.mint, now=now)
 
 

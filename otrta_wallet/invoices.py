@@ -1,11 +1,13 @@
 """Topping up: a mint's invoice, and the e-cash that it turns into when it is paid (NUT-04, NUT-23)."""
 
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
-from otrta_core import split_for_change
+from otrta_core import OtrtaError, split_for_change
 from otrta_core.amounts import MAX_AMOUNT, Unit
 from otrta_core.errors import AmountError
-from otrta_wallet import journal, store
+from otrta_wallet import journal, polling, store
 from otrta_wallet.errors import QuoteNotPaid, WalletError
 from otrta_wallet.executor import Executor
 from otrta_wallet.mint_book import MintBook
@@ -31,13 +33,31 @@ class Invoices:
             raise WalletError("the mint's invoice is for another amount than asked")
         quote = Quote(reply.quote, mint, unit, amount, reply.request, "open", reply.expiry)
 
-        def save(conn: Connection, now: float) -> None:
+        def save(conn: Connection, now: float) -> Quote:
             if store.load_quote(conn, quote.id) is not None:
                 raise WalletError("the mint gave an invoice that it had given before: ask for another one")
             store.save_quote(conn, quote, now)
+            return replace(quote, created_at=now)
 
-        await self._db.run(save)
-        return quote
+        return await self._db.run(save)
+
+    async def look(self, quote: Quote) -> bool:
+        """Claim a quote if it is paid, and note when to look next; tells whether it was claimed.
+
+        One whose time is over is given up only by a mint that says that it is not paid.
+
+        Raises:
+            MintError: as ``claim``; it is looked at again.
+        """
+        try:
+            await self.claim(quote.id)
+        except QuoteNotPaid:
+            await self._db.run(_not_paid, quote)
+            return False
+        except OtrtaError:
+            await self._db.run(_not_told, quote)
+            raise
+        return True
 
     async def claim(self, quote_id: str) -> int:
         """See ``Wallet.claim_quote``."""
@@ -66,7 +86,7 @@ class Invoices:
         amounts = [(a, None) for a in split_for_change(quote.amount, keyset.keys)]
 
         def prepare(conn: Connection, now: float) -> Operation | None:
-            if not store.set_quote_state(conn, quote.id, was=("open",), now_is="minting"):
+            if not store.set_quote_state(conn, quote.id, was=("open", "expired"), now_is="minting"):
                 return None
             operation = new_operation("mint", quote.mint, quote.unit, quote.amount, 0, now, quote_id=quote.id)
             journal.create(conn, operation, ())
@@ -77,3 +97,15 @@ class Invoices:
         if prepared is None:  # somebody else was faster: they mint it, or have minted it
             return await self.claim(quote_id)
         return (await self._executor.carry_out(prepared)).amount
+
+
+def _not_paid(conn: Connection, now: float, quote: Quote) -> None:
+    next_look_at = polling.next_quote_look(quote.created_at, quote.expiry, now)
+    if next_look_at is not None:
+        store.put_off_quote(conn, quote.id, next_look_at)
+    else:
+        store.set_quote_state(conn, quote.id, was=("open",), now_is="expired")
+
+
+def _not_told(conn: Connection, now: float, quote: Quote) -> None:
+    store.put_off_quote(conn, quote.id, polling.next_look(quote.created_at, now))

@@ -116,10 +116,18 @@ def of_quote(conn: Connection, quote_id: str) -> list[Operation]:
     return [_operation(row) for row in conn.execute(query)]
 
 
-def watched(conn: Connection, now: float) -> list[Operation]:
-    """Return the failed operations whose post may still land."""
+def watched(conn: Connection, now: float, *, due_at: float | None = None) -> list[Operation]:
+    """Return the failed operations whose post may still land; with ``due_at`` those due by then."""
     query = select(operations).where(operations.c.state == "failed", operations.c.watch_until > now)
+    if due_at is not None:
+        query = query.where(operations.c.next_look_at <= due_at)
     return [_operation(row) for row in conn.execute(query)]
+
+
+def put_off(conn: Connection, operation_id: str, next_look_at: float) -> None:
+    """Note when a failed operation is looked at again."""
+    query = update(operations).where(operations.c.id == operation_id)
+    conn.execute(query.values(next_look_at=next_look_at))
 
 
 def parts(conn: Connection, operation_id: str) -> tuple[list[str], list[Proof], list[Output]]:

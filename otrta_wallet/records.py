@@ -8,8 +8,8 @@ OperationKind = Literal["mint", "receive", "redeem", "swap", "reclaim"]
 """receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs."""
 OperationState = Literal["stored", "prepared", "done", "failed"]
 TransferState = Literal["open", "reclaiming", "claimed", "reclaimed"]
-StoredQuoteState = Literal["open", "minting", "issued", "lost"]
-"""lost: somebody else turned it into e-cash."""
+StoredQuoteState = Literal["open", "minting", "issued", "lost", "expired"]
+"""lost: somebody else turned it into e-cash; expired: it is not asked for any more, unless by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Quote:
     request: str
     state: StoredQuoteState
     expiry: int | None
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

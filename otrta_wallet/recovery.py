@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,15 @@ import anyio
 from sqlalchemy import Connection
 
 from otrta_core import OtrtaError
-from otrta_wallet import journal, store
+from otrta_wallet import journal, polling, store
 from otrta_wallet.custody import let_go
-from otrta_wallet.errors import MintRefused, QuoteNotPaid, TokenPending, TokenSpent
-from otrta_wallet.records import Operation, Quote, Transfer
+from otrta_wallet.errors import MintRefused, TokenPending, TokenSpent
+from otrta_wallet.records import Operation, Quote, StoredQuoteState, Transfer
 from otrta_wallet.schema import ProofStatus
 
 if TYPE_CHECKING:
     from otrta_wallet.executor import Executor
+    from otrta_wallet.invoices import Invoices
     from otrta_wallet.wallet import Wallet
 
 CLAIM_AGAIN_S = 60.0
@@ -50,39 +52,50 @@ class _Leftovers:
     transfers: list[Transfer] = field(default_factory=list)
 
 
-async def recover(wallet: Wallet, executor: Executor) -> Recovery:
+async def recover(
+    wallet: Wallet, executor: Executor, invoices: Invoices, *, everything: bool, expired: bool
+) -> Recovery:
     """End operations by the mint's state, turn paid quotes into e-cash, close claimed transfers.
 
     Mints are seen to side by side, so that a silent one holds up no other. Never raises for what a mint
     does; what cannot be ended now is counted as open.
+
+    Args:
+        wallet: whose.
+        executor: of the wallet.
+        invoices: of the wallet.
+        everything: whether also to look at what is waited for and not due to be looked at (``polling``).
+        expired: whether also to ask for invoices that were given up.
     """
     tally = _Tally()
-    leftovers = await wallet.transactions.run(_leftovers)
+    leftovers = await wallet.transactions.run(_leftovers, everything=everything, expired=expired)
     async with anyio.create_task_group() as tasks:
         for mint, found in leftovers.items():
-            tasks.start_soon(_recover_mint, wallet, executor, mint, found, tally)
+            tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
     await wallet.transactions.run(let_go)
     return Recovery(tally.finished, tally.failed, tally.open)
 
 
-def _leftovers(conn: Connection, now: float) -> dict[str, _Leftovers]:
+def _leftovers(conn: Connection, now: float, *, everything: bool, expired: bool) -> dict[str, _Leftovers]:
     found: dict[str, _Leftovers] = {}
+    due_at = None if everything else now
+    asked_for: list[StoredQuoteState] = ["open", "expired"] if expired else ["open"]
     for operation in journal.with_state(conn, "prepared"):
         found.setdefault(operation.mint, _Leftovers()).operations.append(operation)
-    for operation in journal.watched(conn, now):
+    for operation in journal.watched(conn, now, due_at=due_at):
         found.setdefault(operation.mint, _Leftovers()).watched.append(operation)
-    for quote in store.open_quotes(conn):
+    for quote in store.quotes_in(conn, *asked_for, due_at=due_at):
         refusals = [op.changed_at for op in journal.of_quote(conn, quote.id) if op.state == "failed"]
         if not refusals or now >= max(refusals) + CLAIM_AGAIN_S * 2 ** min(len(refusals), 20):
             found.setdefault(quote.mint, _Leftovers()).quotes.append(quote)
-    for transfer in store.load_transfers(conn, state="open"):
+    for transfer in store.load_transfers(conn, state="open", due_at=due_at):
         if transfer.reference is None:
             found.setdefault(transfer.mint, _Leftovers()).transfers.append(transfer)
     return found
 
 
 async def _recover_mint(
-    wallet: Wallet, executor: Executor, mint: str, found: _Leftovers, tally: _Tally
+    wallet: Wallet, executor: Executor, invoices: Invoices, mint: str, found: _Leftovers, tally: _Tally
 ) -> None:
     for operation in found.operations:
         if executor.is_active(operation.id):
@@ -95,16 +108,12 @@ async def _recover_mint(
             closed = isinstance(error, MintRefused | TokenSpent | TokenPending)
             tally.failed, tally.open = tally.failed + closed, tally.open + (not closed)
     for operation in found.watched:
-        try:
+        with suppress(OtrtaError):
             tally.finished += await executor.look_again(operation)
-        except OtrtaError:
-            continue
+        await wallet.transactions.run(_watch_on, operation)
     for quote in found.quotes:
         try:
-            await wallet.claim_quote(quote.id)
-            tally.finished += 1
-        except QuoteNotPaid:
-            continue
+            tally.finished += await invoices.look(quote)
         except OtrtaError:
             tally.open += 1
     await _look_at(wallet, mint, found.transfers)
@@ -112,8 +121,9 @@ async def _recover_mint(
 
 async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> None:
     """Close the transfers whose proofs have all been spent by their receivers."""
-    ids = [transfer.id for transfer in transfers]
-    sent = await wallet.transactions.run(_sent_in, ids)
+    if not transfers:
+        return
+    sent = await wallet.transactions.run(_sent_in, transfers)
     try:
         states = await wallet.mints.client(mint).check_state([y for ys in sent.values() for y in ys])
     except OtrtaError:
@@ -123,9 +133,15 @@ async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> 
             await wallet.transactions.run(wallet.close_transfer, transfer_id)
 
 
-def _sent_in(conn: Connection, _now: float, transfer_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Return the Ys that are out in each of these transfers."""
+def _sent_in(conn: Connection, now: float, transfers: Sequence[Transfer]) -> dict[str, list[str]]:
+    """Return the Ys that are out in each of these transfers, and note when to ask for them next."""
+    for transfer in transfers:
+        store.put_off_transfer(conn, transfer.id, polling.next_look(transfer.created_at, now))
     return {
-        transfer_id: [p.Y for p in store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)]
-        for transfer_id in transfer_ids
+        transfer.id: [p.Y for p in store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer.id)]
+        for transfer in transfers
     }
+
+
+def _watch_on(conn: Connection, now: float, operation: Operation) -> None:
+    journal.put_off(conn, operation.id, polling.next_look(operation.changed_at, now))

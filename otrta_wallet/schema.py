@@ -66,6 +66,7 @@ operations = Table(
     Column("reference", String, index=True),  # of whoever asked for it
     Column("error", Text),
     Column("watch_until", Float),  # a failed one whose post may still land is looked at until then
+    Column("next_look_at", Float, nullable=False, default=0.0),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
 )
@@ -119,9 +120,10 @@ quotes = Table(
     Column("unit", String, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("request", Text, nullable=False),
-    Column("state", String, nullable=False, index=True),  # open, minting, issued, lost
+    Column("state", String, nullable=False, index=True),  # open, minting, issued, lost, expired
     Column("expiry", BigInteger),
     Column("created_at", Float, nullable=False),
+    Column("next_look_at", Float, nullable=False, default=0.0),
 )
 
 transfers = Table(
@@ -136,6 +138,7 @@ transfers = Table(
     Column("reference", String, index=True),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("next_look_at", Float, nullable=False, default=0.0),
 )
 
 history = Table(

@@ -243,14 +243,23 @@ def load_quote(conn: Connection, quote_id: str) -> Quote | None:
     return None if row is None else _quote(row)
 
 
-def open_quotes(conn: Connection) -> list[Quote]:
-    """Return the quotes that may still be paid, oldest first."""
-    query = select(quotes).where(quotes.c.state == "open").order_by(quotes.c.created_at)
+def quotes_in(
+    conn: Connection, *states: StoredQuoteState, due_at: float | None = None, limit: int | None = None
+) -> list[Quote]:
+    """Return the quotes in these states, oldest first; with ``due_at`` those to be looked at by then."""
+    query = select(quotes).where(quotes.c.state.in_(states)).order_by(quotes.c.created_at).limit(limit)
+    if due_at is not None:
+        query = query.where(quotes.c.next_look_at <= due_at)
     return [_quote(row) for row in conn.execute(query)]
 
 
+def put_off_quote(conn: Connection, quote_id: str, next_look_at: float) -> None:
+    """Note when a quote is looked at again."""
+    conn.execute(update(quotes).where(quotes.c.id == quote_id).values(next_look_at=next_look_at))
+
+
 def _quote(row: Row[Any]) -> Quote:
-    return Quote(row.id, row.mint, row.unit, row.amount, row.request, row.state, row.expiry)
+    return Quote(row.id, row.mint, row.unit, row.amount, row.request, row.state, row.expiry, row.created_at)
 
 
 def set_quote_state(
@@ -284,9 +293,12 @@ def load_transfers(
     state: TransferState | None = None,
     transfer_id: str | None = None,
     reference: str | None = None,
+    due_at: float | None = None,
 ) -> list[Transfer]:
-    """Return transfers by what is given, oldest first."""
+    """Return transfers by what is given, oldest first; with ``due_at`` those to be looked at by then."""
     query = select(transfers).order_by(transfers.c.created_at)
+    if due_at is not None:
+        query = query.where(transfers.c.next_look_at <= due_at)
     wanted = ((transfers.c.state, state), (transfers.c.id, transfer_id), (transfers.c.reference, reference))
     for column, value in wanted:
         if value is not None:
@@ -295,6 +307,11 @@ def load_transfers(
         Transfer(r.id, r.mint, r.unit, r.amount, r.token, r.state, r.reference, r.created_at)
         for r in conn.execute(query)
     ]
+
+
+def put_off_transfer(conn: Connection, transfer_id: str, next_look_at: float) -> None:
+    """Note when a transfer is looked at again."""
+    conn.execute(update(transfers).where(transfers.c.id == transfer_id).values(next_look_at=next_look_at))
 
 
 def set_transfer_state(

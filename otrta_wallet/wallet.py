@@ -44,6 +44,7 @@ from otrta_wallet.records import (
     MintBalance,
     Operation,
     Quote,
+    StoredQuoteState,
     Transfer,
     new_operation,
 )
@@ -147,6 +148,10 @@ class Wallet:
             MintError: the mint refused or could not be asked; nothing is owed either way.
         """
         return await self._invoices.request(mint, amount, unit)
+
+    async def quotes(self, *states: StoredQuoteState) -> list[Quote]:
+        """Return the invoices in these states, oldest first."""
+        return await self.transactions.run(lambda conn, _now: store.quotes_in(conn, *states))
 
     async def claim_quote(self, quote_id: str) -> int:
         """Turn a paid quote into e-cash and return the amount, in the quote's unit.
@@ -482,9 +487,15 @@ class Wallet:
         if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
             move_sent(conn, now, transfer_id, now_is=ProofStatus.SPENT, holder=transfer_id)
 
-    async def recover(self) -> Recovery:
-        """End what was left open; see ``otrta_wallet.recovery``."""
-        return await recover(self, self._executor)
+    async def recover(self, *, everything: bool = True, expired: bool = False) -> Recovery:
+        """End what was left open; see ``otrta_wallet.recovery``.
+
+        Args:
+            everything: whether to ask now for all that is waited for, as at a start or where a person wants
+                it; on a timer only what is due is asked for, since a mint's time is not ours.
+            expired: whether also to ask for invoices that were given up.
+        """
+        return await recover(self, self._executor, self._invoices, everything=everything, expired=expired)
 
 
 def _words(conn: Connection, _now: float) -> str:

@@ -60,6 +60,12 @@ class QuoteIdParams(Params):
     quote_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$")] = Field(repr=False)
 
 
+class RecoverParams(Params):
+    """What to ask for."""
+
+    expired: Annotated[bool, Field(strict=True)] = False
+
+
 class HistoryParams(Params):
     """How many entries."""
 

@@ -61,13 +61,17 @@ class Client:
         if not lock.statistics().tasks_waiting:
             self._locks.pop(call_id, None)
 
-    async def recover_once(self, *, at_once: bool = False) -> int:
+    async def recover_once(
+        self, *, at_once: bool = False, everything: bool = False, expired: bool = False
+    ) -> int:
         """End whatever can be ended now and return how much is still open.
 
         Args:
-            at_once: do not wait for the time of the next try.
+            at_once: do not wait for the time of the next try, of payments and at mints.
+            everything: do not wait for it at mints.
+            expired: also ask for invoices that were given up.
         """
-        found = await self.wallet.recover()
+        found = await self.wallet.recover(everything=at_once or everything, expired=expired)
         run = self.wallet.transactions.run
         now = self.wallet.transactions.now()
         states = (*calls.OPEN, CallState.DISPUTED)
@@ -103,10 +107,12 @@ class Client:
             nursery.start_soon(self.swapper.run)
 
     async def _recover_for_ever(self) -> None:
+        at_start = True
         while True:
             self._wake = trio.Event()
             try:
-                await self.recover_once()
+                await self.recover_once(everything=at_start)
+                at_start = False
             except Exception as error:
                 _log.error("recovery_failed", error=type(error).__name__)
             with trio.move_on_after(RECOVER_EVERY_S):

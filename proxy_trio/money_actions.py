@@ -14,6 +14,7 @@ from proxy_trio.action_params import (
     NoParams,
     QuoteIdParams,
     ReceiveParams,
+    RecoverParams,
     SendParams,
     SentParams,
 )
@@ -140,9 +141,25 @@ async def claim_invoice(client: Client, params: QuoteIdParams) -> dict[str, Any]
     return {"paid": True, "amount_msat": unit.to_msat(amount)}
 
 
-async def recover(client: Client, _params: NoParams) -> dict[str, Any]:
+async def invoices(client: Client, _params: NoParams) -> list[dict[str, Any]]:
+    """Tell which invoices have not been paid, as far as known, oldest first."""
+    return [
+        {
+            "quote_id": quote.id,
+            "amount_msat": Unit.parse(quote.unit).to_msat(quote.amount),
+            "mint": quote.mint,
+            "unit": quote.unit,
+            "since": quote.created_at,
+            "expiry": quote.expiry,
+            "state": quote.state,
+        }
+        for quote in await client.wallet.quotes("open", "minting", "expired")
+    ]
+
+
+async def recover(client: Client, params: RecoverParams) -> dict[str, Any]:
     """End what can be ended now; ``open`` says how much may still end by itself."""
-    still_open = await client.recover_once(at_once=True)
+    still_open = await client.recover_once(at_once=True, expired=params.expired)
     await client.swapper.swap_now()
     disputed = await client.wallet.transactions.run(
         lambda conn, _now: calls.with_states(conn, [CallState.DISPUTED])

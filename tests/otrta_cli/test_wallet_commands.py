@@ -109,6 +109,9 @@ def test_the_home_and_what_is_in_it_are_for_its_owner_alone(run: Run, home: Path
         ["send", "-5"],
         ["send", "1.5"],
         ["send", "10btc"],
+        ["invoice"],
+        ["invoice", "5", "--list"],
+        ["invoice", "--claim", "abc", "--no-wait"],
         ["invoice", "ten"],
         ["send", "5", "--unit", "usd"],
         ["history", "--limit", "0"],
@@ -159,7 +162,7 @@ def test_a_wrong_setting_is_named(run: Run, home: Path) -> None:
 def test_a_recovery_that_does_not_end_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wallet_commands, "RECOVER_S", 0.0)
     left = {"open": 2, "disputed": 0, "unswapped": 0}
-    monkeypatch.setattr(wallet_link.WalletLink, "act", lambda _link, _action: left)
+    monkeypatch.setattr(wallet_link.WalletLink, "act", lambda _link, _action, **_params: left)
     assert run("recover") == (1, "", "otrta: 2 still open: see `otrta pending`, and try again later\n")
     code, out, _ = run("recover", "--json")
     assert (code, json.loads(out)) == (1, left)
@@ -383,6 +386,20 @@ def test_a_sent_token_is_listed_shown_again_and_taken_back(funded: Run) -> None:
     assert funded("receive", second["token"])[0] == 0
     assert "has been claimed or taken back" in funded("send", "--list")[1]
     assert "sent and not claimed" not in funded("pending")[1]
+
+
+def test_an_invoice_that_nobody_waits_for_is_listed_and_claimed(run: Run, mint: Running) -> None:
+    assert run("mints", "add", mint.url)[0] == 0
+    asked = json.loads(run("invoice", "5", "--no-wait", "--json")[1])
+    code, out, err = run("invoice", "--list")
+    assert (code, asked["quote_id"] in out, "5 sat" in out, err) == (0, True, True, "")
+    [listed] = json.loads(run("invoice", "--list", "--json")[1])
+    assert (listed["state"], listed["amount_msat"]) == ("open", 5000)
+    claimed = (0, "Paid: 5 sat are in the wallet.\n", "")
+    assert run("invoice", "--claim", asked["quote_id"]) == claimed
+    assert run("invoice", "--claim", asked["quote_id"]) == claimed
+    assert "No invoice is waiting" in run("invoice", "--list")[1]
+    assert run("recover", "--all") == (0, "Nothing is open.\n", "")
 
 
 def test_at_least_an_amount_says_how_much_it_became(funded: Run) -> None:

@@ -64,6 +64,7 @@ async def test_an_unknown_action_is_told_which_ones_there_are(tmp_path):
         ("sent_show", {"id": "abcde"}),
         ("sent_cancel", {"id": "%" * 8}),
         ("sent_cancel", {"id": "ABCDEF"}),
+        ("recover", {"expired": "yes"}),
         ("history", {"limit": 0}),
         ("history", {"limit": 10**6}),
         ("claim_invoice", {"quote_id": "../x"}),
@@ -93,7 +94,7 @@ async def test_a_new_wallet_is_empty_and_lists_nothing(tmp_path):
             "total_msat": 0,
             "mints": [],
         }
-        for action in ("history", "pending", "sent", "mints", "gateways"):
+        for action in ("history", "pending", "sent", "invoices", "mints", "gateways"):
             assert await act(client, action, {}) == []
         assert await act(client, "recover", {}) == {"open": 0, "disputed": 0, "unswapped": 0}
 

@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("watch_until", sa.Float(), nullable=True),
+        sa.Column("next_look_at", sa.Float(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -92,6 +93,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("expiry", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("next_look_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_quotes_state"), "quotes", ["state"], unique=False)
@@ -112,6 +114,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.Column("next_look_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_transfers_reference"), "transfers", ["reference"], unique=False)
