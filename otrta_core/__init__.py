@@ -45,7 +45,15 @@ from otrta_core.pricing import ModelPrice, PriceTable, Usage, cost_msat
 from otrta_core.proof import Dleq, Proof, input_fee
 from otrta_core.quote import affordable_output_tokens, face_value, minimum_msat, quote_msat
 from otrta_core.requests import CallRequest
-from otrta_core.selection import blank_outputs, pick_exact, select_proofs, split_amount, split_for_change
+from otrta_core.selection import (
+    blank_outputs,
+    is_uneconomic,
+    pick_exact,
+    ride_along,
+    select_proofs,
+    split_amount,
+    split_for_change,
+)
 from otrta_core.settlement import Settlement, round_charge_msat, settle
 from otrta_core.token import Token
 from otrta_core.unlocking import (
@@ -109,6 +117,7 @@ __all__ = [
     "format_msat",
     "hash_to_curve",
     "input_fee",
+    "is_uneconomic",
     "lock_satisfies",
     "minimum_msat",
     "parse_amount_msat",
@@ -118,6 +127,7 @@ __all__ = [
     "read_condition",
     "read_lock",
     "resolve_keyset_id",
+    "ride_along",
     "round_charge_msat",
     "select_proofs",
     "settle",

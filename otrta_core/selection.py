@@ -5,7 +5,8 @@ shortest and, where an exact sum exists at all, always finds it: smaller pieces 
 to each larger one exactly before they pass it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from otrta_core.errors import AmountError
 from otrta_core.proof import Proof
@@ -118,6 +119,32 @@ def select_proofs(
             return _without_needless(chosen, amount, fee)
         target = max(needed, target + 1)
     return _worthiest_first(proofs, amount, fee, max_proofs)
+
+
+def ride_along(chosen: Sequence[Proof], proofs: Iterable[Proof], fee_ppk: Mapping[str, int]) -> list[Proof]:
+    """Return proofs that can be spent with the chosen ones although each alone would bring nothing.
+
+    Fees are rounded up once for all inputs of an operation (NUT-02): what the rounding leaves is room for
+    proofs that are worth no more than their own input fee. They never make the fee higher.
+
+    Args:
+        chosen: what is spent anyway.
+        proofs: all that could be, of the same unit, the chosen ones among them or not.
+        fee_ppk: input fee by keyset id.
+    """
+    room_ppk = -sum(fee_ppk[proof.id] for proof in chosen) % 1000
+    riders: list[Proof] = []
+    others = Counter(proof for proof in proofs if is_uneconomic(proof, fee_ppk)) - Counter(chosen)
+    for proof in sorted(others.elements(), key=lambda p: (-p.amount, fee_ppk[p.id])):
+        if fee_ppk[proof.id] <= room_ppk:
+            room_ppk -= fee_ppk[proof.id]
+            riders.append(proof)
+    return riders
+
+
+def is_uneconomic(proof: Proof, fee_ppk: Mapping[str, int]) -> bool:
+    """Tell whether a proof that is spent alone would bring nothing, since its input fee eats it."""
+    return proof.amount <= -(-fee_ppk[proof.id] // 1000)
 
 
 def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], int]:

@@ -11,7 +11,9 @@ from otrta_core import (
     Proof,
     blank_outputs,
     input_fee,
+    is_uneconomic,
     pick_exact,
+    ride_along,
     select_proofs,
     split_amount,
     split_for_change,
@@ -156,6 +158,45 @@ class TestSelect:
         for at in range(len(chosen)):
             assert not reaches(chosen[:at] + chosen[at + 1 :])
 
+    @given(
+        st.lists(st.tuples(powers, st.sampled_from([KEYSET, OTHER])), max_size=12),
+        st.integers(1, 400),
+        ppks,
+        ppks,
+    )
+    def test_every_proof_that_it_picks_brings_more_than_it_costs(
+        self, amounts: list[tuple[int, str]], amount: int, ppk: int, other_ppk: int
+    ) -> None:
+        proofs = [plain_proof(worth, f"s{at}", keyset) for at, (worth, keyset) in enumerate(amounts)]
+        fee_ppk = {KEYSET: ppk, OTHER: other_ppk}
+        for proof in select_proofs(proofs, amount, fee=lambda some: input_fee(some, fee_ppk)) or ():
+            assert 1000 * proof.amount > fee_ppk[proof.id]
+
+    @given(st.lists(powers, max_size=8), st.integers(1, 400))
+    def test_without_a_fee_no_choice_is_nearer(self, amounts: list[int], amount: int) -> None:
+        chosen = select_proofs(plain_proofs(amounts), amount)
+        reaching = [total for total in subset_sums(amounts) if total >= amount]
+        assert (None if chosen is None else total(chosen)) == min(reaching, default=None)
+
+    @given(st.lists(powers, max_size=8), st.integers(1, 400), ppks)
+    def test_with_a_fee_it_spends_less_than_twice_the_least_that_would_do(
+        self, amounts: list[int], amount: int, ppk: int
+    ) -> None:
+        proofs = plain_proofs(amounts)
+
+        def fee(some: Sequence[Proof]) -> int:
+            return input_fee(some, {KEYSET: ppk})
+
+        chosen = select_proofs(proofs, amount, fee=fee)
+        reaching = [
+            total(some)
+            for size in range(1, len(proofs) + 1)
+            for some in combinations(proofs, size)
+            if total(some) - fee(some) >= amount
+        ]
+        assert (chosen is None) == (not reaching)
+        assert chosen is None or total(chosen) < 2 * min(reaching)
+
     @given(st.lists(powers, min_size=1, max_size=10), st.data())
     def test_an_amount_that_can_be_met_exactly_is(self, amounts: list[int], data: st.DataObject) -> None:
         amount = data.draw(st.sampled_from(sorted(subset_sums(amounts) - {0})))
@@ -182,6 +223,41 @@ class TestSelect:
     def test_nothing_cannot_be_selected(self, amount: int) -> None:
         with pytest.raises(AmountError, match="above zero"):
             select_proofs(plain_proofs([1]), amount)
+
+
+class TestRideAlong:
+    @given(st.lists(st.tuples(powers, st.sampled_from([KEYSET, OTHER])), max_size=12), st.data(), ppks, ppks)
+    def test_what_rides_along_costs_nothing_and_nothing_more_would_fit(
+        self, amounts: list[tuple[int, str]], data: st.DataObject, ppk: int, other_ppk: int
+    ) -> None:
+        proofs = [plain_proof(worth, f"s{at}", keyset) for at, (worth, keyset) in enumerate(amounts)]
+        chosen = data.draw(st.lists(st.sampled_from(proofs), unique=True)) if proofs else []
+        fee_ppk = {KEYSET: ppk, OTHER: other_ppk}
+        riders = ride_along(chosen, proofs, fee_ppk)
+        fee = input_fee(chosen, fee_ppk)
+        assert input_fee([*chosen, *riders], fee_ppk) == fee
+        assert len({*chosen, *riders}) == len(chosen) + len(riders)
+        for proof in riders:
+            assert is_uneconomic(proof, fee_ppk)
+            assert proof.amount <= input_fee([proof], fee_ppk)
+        for proof in {*proofs} - {*chosen, *riders}:
+            fits = input_fee([*chosen, *riders, proof], fee_ppk) == fee
+            assert not (fits and is_uneconomic(proof, fee_ppk))
+
+    def test_a_lone_unit_comes_with_a_swap_that_has_room(self) -> None:
+        large, small = plain_proof(8, "a"), plain_proof(1, "b")
+        assert ride_along([large], [large, small], {KEYSET: 100}) == [small]
+        assert ride_along([large] * 9, [small, plain_proof(1, "c")], {KEYSET: 100}) == [small]
+        assert ride_along([large] * 10, [small], {KEYSET: 100}) == []
+        assert ride_along([], [small], {KEYSET: 100}) == []
+
+    def test_proofs_that_cannot_be_told_apart_are_counted(self) -> None:
+        same = plain_proof(1, "a")
+        assert ride_along([same] * 2, [same] * 5, {KEYSET: 300}) == [same]
+        assert ride_along([same] * 2, [same] * 2, {KEYSET: 300}) == []
+
+    def test_without_a_fee_nothing_is_uneconomic(self) -> None:
+        assert ride_along([plain_proof(8, "a")], [plain_proof(1, "b")], {KEYSET: 0}) == []
 
 
 def test_a_keyset_of_tiny_denominations_cannot_make_an_endless_list() -> None:
