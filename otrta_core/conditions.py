@@ -59,7 +59,7 @@ def write_condition(condition: SpendingCondition) -> str:
     text = wire.compact_json(
         [condition.kind, {"nonce": condition.nonce, "data": condition.data, "tags": tags}]
     )
-    if not wire.is_utf8(text) or read_condition(text) != condition:
+    if read_condition(text) != condition:
         raise LockError("this lock cannot be written as a secret")
     return text
 

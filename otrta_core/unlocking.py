@@ -59,7 +59,7 @@ def sign_inputs(
         inputs: locked and ordinary proofs in the order of the request. An ordinary one loses its witness,
             which mints refuse on it.
         keys: the owner's private keys, 32 bytes each; those of a blinded lock are derived with the proof's
-            ``p2pk_e``, which the result no longer has (NUT-28).
+            ``p2pk_e`` (NUT-28).
         at: Unix seconds by the mint's clock.
         spend: outputs and melt quote; signed only under ``SIG_ALL``.
         aux: as in ``schnorr.sign``.
@@ -80,7 +80,7 @@ def unlock(
 ) -> tuple[Proof, ...]:
     """Return the inputs of one transaction with the witnesses that spend them.
 
-    Arguments as in ``sign_inputs``.
+    Arguments as in ``sign_inputs``. What is returned has no ``p2pk_e``, as it goes to the mint.
 
     Raises:
         LockError: as in ``sign_inputs``, or these keys cannot spend an input at ``at``.
@@ -88,7 +88,8 @@ def unlock(
     signed = _signed(inputs, keys, at, spend, aux)
     if not all(complete for _, complete in signed):
         raise LockError("the token is locked to other keys, or to more keys than these, or not free yet")
-    return tuple(proof for proof, _ in signed)
+    # the mint must not learn which locks are blinded (NUT-28)
+    return tuple(replace(proof, p2pk_e=None) for proof, _ in signed)
 
 
 def check_unlocked(inputs: Sequence[Proof], at: int, spend: Spend) -> None:
@@ -177,18 +178,13 @@ def _signed(
         return [
             (replace(proof, witness=None), True)
             if lock is None
-            else _Signer.of(private, lock, [proof], at, aux).sign(_plain(proof), lock, proof.secret)
+            else _Signer.of(private, lock, [proof], at, aux).sign(proof, lock, proof.secret)
             for proof, lock in zip(inputs, locks, strict=True)
         ]
     messages = sig_all_message(inputs, spend), _nutshell_message(inputs, spend)
     signer = _Signer.of(private, sig_all, inputs, at, aux)
-    first, complete = signer.sign(_plain(inputs[0]), sig_all, *messages)
-    return [(first, complete), *((replace(_plain(proof), witness=None), complete) for proof in inputs[1:])]
-
-
-def _plain(proof: Proof) -> Proof:
-    # the mint must not learn that a lock is blinded (NUT-28)
-    return replace(proof, p2pk_e=None)
+    first, complete = signer.sign(inputs[0], sig_all, *messages)
+    return [(first, complete), *((replace(proof, witness=None), complete) for proof in inputs[1:])]
 
 
 def _nutshell_message(inputs: Sequence[Proof], spend: Spend) -> str:

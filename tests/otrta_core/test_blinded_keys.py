@@ -13,6 +13,7 @@ from otrta_core import (
     blind_lock,
     check_unlocked,
     read_lock,
+    sign_inputs,
     slot_keys,
     unblind_lock,
     unlock,
@@ -44,9 +45,6 @@ def blinded_vector() -> P2PK:
 
 
 class TestPublished:
-    def test_all_are_here(self) -> None:
-        assert [len(V[name]) for name in ("r", "blinded", "standard", "negated")] == [11] * 4
-
     def test_the_keys_belong_together(self) -> None:
         assert public(e) == V["E"]
         assert public(p) == V["pG"] == other_parity(V["P"])
@@ -150,6 +148,15 @@ def test_the_owner_unlocks_blinded_proofs_beside_plain_ones(
         unlock(inputs, KEYS[1:4], NOW, Spend())
     with pytest.raises(LockError):
         unlock([replace(proof, p2pk_e=None) for proof in inputs], KEYS[:3], NOW, Spend())
+
+
+@pytest.mark.parametrize("sigflag", SigFlag)
+def test_the_owners_of_a_blinded_lock_sign_in_turn(sigflag: SigFlag) -> None:
+    blinded, ephemeral = blind_lock(P2PK(PUBLIC[0], (PUBLIC[1],), 2, sigflag=sigflag), EPHEMERAL)
+    inputs = [replace(locked(blinded, nonce * 16), p2pk_e=ephemeral) for nonce in ("aa", "bb")]
+    first = sign_inputs(inputs, [KEYS[1]], NOW, Spend())
+    assert [proof.p2pk_e for proof in first] == [ephemeral, ephemeral]
+    check_unlocked(unlock(first, [KEYS[0]], NOW, Spend()), NOW, Spend())
 
 
 def test_another_ephemeral_key_gives_another_lock_and_finds_nothing() -> None:

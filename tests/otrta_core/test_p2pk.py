@@ -160,6 +160,11 @@ class TestTraps:
         assert read_lock(most.secret(NONCE)) == most
         assert P2PK(PUBLIC[0], tuple(PUBLIC[1:9]), MAX_SIGNATURES).n_sigs == MAX_SIGNATURES
 
+    def test_a_locktime_is_a_number_that_javascript_can_hold(self) -> None:
+        assert read_lock(written(["locktime", "9007199254740991"])) is not None
+        with pytest.raises(LockError):
+            read_lock(written(["locktime", "9007199254740992"]))
+
     def test_a_key_may_stand_in_both_pathways(self) -> None:
         assert read_lock(written(["locktime", "9"], ["refund", other_parity(PUBLIC[0])])) is not None
 

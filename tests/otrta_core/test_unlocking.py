@@ -64,14 +64,6 @@ def named(cases: list[dict[str, Any]]) -> pytest.MarkDecorator:
 
 
 class TestPublished:
-    def test_all_are_here(self) -> None:
-        assert {name: len(NUT11[name]) for name in ("proofs", "swaps", "htlc_swaps", "melts")} == {
-            "proofs": 9,
-            "swaps": 5,
-            "htlc_swaps": 3,
-            "melts": 3,
-        }
-
     @named(NUT11["proofs"])
     def test_a_proof_is_spendable_or_not_as_published(self, case: dict[str, Any]) -> None:
         assert spendable([proof_of(case["request"])]) is case["valid"]
@@ -143,6 +135,14 @@ class TestSigInputs:
         twice = [sign(proof.secret, KEYS[0]), sign(proof.secret, KEYS[0], b"\x07" * 32)]
         assert twice[0] != twice[1]
         assert not spendable([replace(proof, witness=json.dumps({"signatures": twice}))])
+
+    def test_two_signatures_of_one_owner_do_not_stand_for_two_owners(self) -> None:
+        proof = locked(TWO_OF_THREE)
+        twice = [sign(proof.secret, KEYS[0]), sign(proof.secret, KEYS[0], b"\x07" * 32)]
+        given = replace(proof, witness=json.dumps({"signatures": twice}))
+        with pytest.raises(LockError):
+            unlock([given], [KEYS[9]], NOW, SWAP)
+        assert spendable(unlock([given], [KEYS[1]], NOW, SWAP))
 
     def test_one_signature_written_twice_counts_once(self) -> None:
         proof = locked(TWO_OF_THREE)
