@@ -21,7 +21,7 @@ def read(data: bytes, *, length_bytes: int, max_fields: int) -> list[Field]:
     while at < len(data):
         start = at + 1 + length_bytes
         end = start + int.from_bytes(data[at + 1 : start], "big")
-        if start > len(data) or end > len(data):
+        if end > len(data):
             raise ValueError("a truncated field")
         if len(fields) == max_fields:
             raise ValueError(f"more than {max_fields} fields")

@@ -150,6 +150,11 @@ def test_unknown_fields_are_passed_over_wherever_they_stand() -> None:
     )
 
 
+def test_only_a_lone_zero_byte_is_the_unit_sat() -> None:
+    units = [PaymentRequest.parse(creq(field(3, value))).unit for value in (b"\0", b"sat", b"\0x", b"\0\0")]
+    assert units == ["sat", "sat", "\0x", "\0\0"]
+
+
 def test_kinds_that_nut_26_does_not_name_are_kept_by_their_number() -> None:
     request = PaymentRequest.parse(creq(transport(2, b"\xff\0"), condition(200, b"d")))
     assert request.transports == (Transport("2", "ff00"),)
@@ -160,8 +165,8 @@ def test_kinds_that_nut_26_does_not_name_are_kept_by_their_number() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        [field(2, bytes(7))],
-        [field(2, bytes(9))],
+        [field(2, bytes(7)), field(3, b"sat")],
+        [field(2, bytes(9)), field(3, b"sat")],
         [field(2, b"\xff" * 8), field(3, b"\0")],
         [field(2, bytes(8))],
         [field(3, b"\xff")],

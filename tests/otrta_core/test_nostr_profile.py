@@ -46,6 +46,7 @@ def test_fields_of_other_types_are_passed_over() -> None:
         bech32.encode("nsec", KEY, Checksum.BECH32),
         bech32.encode("npub", KEY, Checksum.BECH32M),
         bech32.encode("npub", KEY[1:], Checksum.BECH32),
+        bech32.encode("nevent", bytes([0, 32]) + KEY, Checksum.BECH32),
         nprofile(),
         nprofile((1, b"wss://r.x.com")),
         nprofile((0, KEY), (0, KEY)),
