@@ -80,11 +80,12 @@ def pick_exact(proofs: Sequence[Proof], amount: int, *, max_proofs: int) -> list
     """Return the fewest proofs that sum to exactly ``amount``, or None where there are none.
 
     Args:
-        proofs: to choose from; amounts are powers of two.
+        proofs: to choose from; amounts are powers of two. Only their amounts matter, so that the same
+            object may stand for several.
         amount: above zero, in the proofs' unit.
         max_proofs: give up beyond this many.
     """
-    chosen, missing = _greedy(proofs, amount)
+    chosen, _, missing = _greedy(proofs, amount)
     return chosen if missing == 0 and 0 < len(chosen) <= max_proofs else None
 
 
@@ -98,7 +99,7 @@ def select_proofs(
     """Choose proofs worth at least ``amount`` after their own input fee, with little beyond it.
 
     Args:
-        proofs: to choose from, all of one unit.
+        proofs: to choose from, all of one unit; only their amounts and keysets matter, as above.
         amount: what must remain after the fee, above zero, in the proofs' unit.
         fee: the input fee of a set of proofs, in the same unit: summed ppk, rounded up (NUT-02).
         max_proofs: the most proofs to use.
@@ -147,26 +148,28 @@ def is_uneconomic(proof: Proof, fee_ppk: Mapping[str, int]) -> bool:
     return proof.amount <= -(-fee_ppk[proof.id] // 1000)
 
 
-def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], int]:
+def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], list[Proof], int]:
+    """Return what is taken, what was too large to be taken, and what is still missing."""
     chosen: list[Proof] = []
+    too_large: list[Proof] = []
     for proof in sorted(proofs, key=lambda p: p.amount, reverse=True):
-        if proof.amount <= amount:
-            chosen.append(proof)
-            amount -= proof.amount
-            if amount == 0:
-                break
-    return chosen, amount
+        if proof.amount > amount:
+            too_large.append(proof)
+            continue
+        chosen.append(proof)
+        amount -= proof.amount
+        if amount == 0:
+            break
+    return chosen, too_large, amount
 
 
 def _cover(proofs: Sequence[Proof], target: int, max_proofs: int) -> list[Proof] | None:
-    chosen, missing = _greedy(proofs, target)
+    chosen, too_large, missing = _greedy(proofs, target)
     if missing:
-        taken = {id(p) for p in chosen}
-        rest = [p for p in proofs if id(p) not in taken]
-        if not rest:
+        if not too_large:
             return None
-        # every unused proof is now larger than what is missing
-        chosen = [*chosen, min(rest, key=lambda p: p.amount)]
+        # every unused proof is larger than what is missing
+        chosen = [*chosen, too_large[-1]]
     return chosen if len(chosen) <= max_proofs else None
 
 

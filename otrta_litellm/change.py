@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 from otrta_core import OtrtaError, Proof, Settlement, Token, Unit, pick_exact
 from otrta_litellm import payments
 from otrta_litellm.payments import Payment
-from otrta_wallet import Wallet, journal, store
+from otrta_wallet import Wallet, at_hand, journal, store
 from otrta_wallet.custody import DEBT
 from otrta_wallet.schema import ProofStatus, proofs
 
@@ -32,15 +32,17 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
 
     Cancelled, it is settled or not; what is then missing is done by recovery.
     """
-    keysets = wallet.mints.keysets(payment.mint)
+    lasting = frozenset(k.id for k in wallet.mints.keysets(payment.mint).values() if k.active)
 
     def in_one_go(conn: Connection, now: float) -> Payment:
         if payments.settle(conn, now, payment.id, settled, outcome) and settled.change:
-            at_hand = store.proofs_with(
-                conn, status=ProofStatus.AVAILABLE, mint=payment.mint, unit=payment.unit
+            chosen = at_hand.take(
+                conn,
+                payment.mint,
+                payment.unit,
+                lambda pieces: _exactly(pieces, settled.change, payment.unit),
+                only_keysets=lasting,
             )
-            lasting = [proof for proof in at_hand if proof.id in keysets and keysets[proof.id].active]
-            chosen = _exactly(lasting, settled.change, payment.unit)
             if chosen is not None:
                 _hand_over(conn, now, payment, chosen, was=ProofStatus.AVAILABLE)
         return payments.load(conn, payment.id)
@@ -95,9 +97,9 @@ def free_what_nobody_is_owed(conn: Connection, now: float) -> None:
     )
 
 
-def _exactly(at_hand: Sequence[Proof], change_msat: int, unit: str) -> list[Proof] | None:
+def _exactly(usable: Sequence[Proof], change_msat: int, unit: str) -> list[Proof] | None:
     amount = change_msat // Unit.parse(unit).msat
-    return pick_exact(at_hand, amount, max_proofs=amount.bit_length())
+    return pick_exact(usable, amount, max_proofs=amount.bit_length())
 
 
 def _hand_over(

@@ -114,6 +114,7 @@ _INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
 
 def _spend_inputs(conn: Connection, op: Operation, now: float) -> None:
     ys = select(operation_inputs.c.y).where(operation_inputs.c.operation_id == op.id)
+    store.lock_proofs(conn, conn.execute(ys).scalars())
     values = {"status": ProofStatus.SPENT, "holder": op.id, "changed_at": now}
     conn.execute(update(proofs).where(proofs.c.y.in_(ys)).values(values))
 

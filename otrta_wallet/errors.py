@@ -16,7 +16,8 @@
           ├── TokenUneconomic        token_uneconomic, 400
           ├── NotEnoughFunds         wallet_empty, 402
           ├── QuoteNotPaid           quote_not_paid, 402
-          └── WalletBusy             wallet_busy, 409
+          ├── WalletBusy             wallet_busy, 409
+          └── StoreUnavailable       store_unavailable, 503: the database; what was begun is journalled
 """
 
 from otrta_core import OtrtaError
@@ -128,3 +129,10 @@ class WalletBusy(WalletError):
 
     code = "wallet_busy"
     http_status = 409
+
+
+class StoreUnavailable(WalletError):
+    """The database could not be used, or was lost while it was; what was journalled is ended by recovery."""
+
+    code = "store_unavailable"
+    http_status = 503

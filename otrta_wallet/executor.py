@@ -1,6 +1,7 @@
 """Carrying out journalled operations: post, and where the outcome is unknown let the mint's state decide."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -26,6 +27,8 @@ from otrta_wallet.outputs import make_proofs
 from otrta_wallet.records import Operation, OperationKind, Output
 from otrta_wallet.renewal import Renewal
 from otrta_wallet.transactions import Transactions
+from otrta_wallet.waiting import WAITS_FOR_OTHERS_S, backing_off
+from otrta_wallet.workers import Worker
 
 LANDS_WITHIN_S = 60.0
 """How long after a post without an answer the mint may still begin to carry it out."""
@@ -75,8 +78,17 @@ class _Evidence:
     signatures: Sequence[BlindSignature] = ()
 
 
+class _NotOurs(Exception):
+    """Another living worker carries the operation out, or it is closed: nothing of it may be posted here."""
+
+
 class Executor:
-    """Takes prepared operations to their end."""
+    """Takes prepared operations to their end.
+
+    Of several workers on one database the operation's owner does it. Before each post, and in the same
+    transaction as each end that gives the inputs back, the owner looks whether it still is the owner. What
+    the mint has signed may be stored by anybody, once.
+    """
 
     def __init__(
         self,
@@ -84,7 +96,9 @@ class Executor:
         mints: MintBook,
         seed: bytes,
         participants: Sequence[journal.Participant],
+        worker: Worker,
     ) -> None:
+        self._worker = worker
         self._db = transactions
         self._mints = mints
         self._seed = seed
@@ -101,6 +115,7 @@ class Executor:
         """Post a prepared operation and store what came of it.
 
         Of several tasks that carry out the same operation one does it, and the others get the same end.
+        Where another living worker does it, its end is waited for; a dead one's operation is taken over.
 
         Args:
             operation: as it was when it was prepared.
@@ -149,6 +164,7 @@ class Executor:
             ys, _, planned = (await self._db.run(_load, operation.id))[1]
             if not planned:
                 return False
+            await self._mints.know(operation.mint, {output.keyset_id for output in planned})
             evidence = await self._ask_states(operation, ys)
             if not _is_given_up(evidence):
                 return False
@@ -161,12 +177,22 @@ class Executor:
             running.ended.set()
 
     async def _carry_out(self, operation_id: str, recovering: bool) -> Operation:
+        patience = backing_off(WAITS_FOR_OTHERS_S)
+        while True:
+            with suppress(_NotOurs):
+                return await self._as_owner(operation_id, recovering)
+            recovering = True
+            if not await patience():
+                raise _unknown(await self._db.run(lambda conn, _now: journal.load(conn, operation_id)))
+
+    async def _as_owner(self, operation_id: str, recovering: bool) -> Operation:
         # read anew: the caller may have seen it before somebody else closed it
-        operation, (_, inputs, planned) = await self._db.run(_load, operation_id)
+        operation, (_, inputs, planned), taken_over = await self._db.run(_take_up, operation_id)
         if operation.state != "prepared":
             return _as_it_ended(operation)
-        attempt = _Attempt(operation, inputs, planned, recovering)
-        if recovering:
+        await self._mints.know(operation.mint, {output.keyset_id for output in planned})
+        attempt = _Attempt(operation, inputs, planned, recovering or taken_over)
+        if attempt.recovering:
             attempt.unanswered_at = operation.changed_at
             ended = await self._post_where_kept(attempt) or await self._resolve(attempt)
             if ended is not None:
@@ -208,6 +234,8 @@ class Executor:
         attempt.refusal, attempt.was_busy = None, False
         if attempt.unanswered_at is not None:  # a crash during this post must leave its time behind
             await self._note_post(operation, self._db.now())
+        elif self._worker.shared:
+            await self._note_post(operation, None)
         try:
             return await self._finish(operation, attempt.planned, await self._send(attempt))
         except MintUnreachable as error:
@@ -320,18 +348,36 @@ class Executor:
         strange = verdict is Verdict.FAIL_SPENT and attempt.operation.kind in _OURS
         may_land = attempt.unanswered_at is not None or verdict is Verdict.FAIL_PENDING or strange
         failure = Failure(verdict, reason.message, states, may_land, attempt.recovering)
-        await self._db.run(
-            lambda conn, now: closing.fail(conn, attempt.operation, failure, self._participants, now)
-        )
 
-    async def _note_post(self, operation: Operation, at: float) -> None:
-        await self._db.run(lambda conn, _now: journal.note_post(conn, operation.id, at))
+        def close(conn: Connection, now: float) -> bool:
+            return journal.hold(conn, attempt.operation.id) and closing.fail(
+                conn, attempt.operation, failure, self._participants, now
+            )
+
+        if not await self._db.run(close):
+            raise _NotOurs
+
+    async def _note_post(self, operation: Operation, at: float | None) -> None:
+        if not await self._db.run(lambda conn, _now: journal.note_post(conn, operation.id, at)):
+            raise _NotOurs
 
 
 def _load(
     conn: Connection, _now: float, operation_id: str
 ) -> tuple[Operation, tuple[list[str], list[Proof], list[Output]]]:
     return journal.load(conn, operation_id), journal.parts(conn, operation_id)
+
+
+def _take_up(
+    conn: Connection, now: float, operation_id: str
+) -> tuple[Operation, tuple[list[str], list[Proof], list[Output]], bool]:
+    """Load an operation to carry it out; the last says whether it was a dead worker's until now."""
+    taken_over = False
+    if not journal.hold(conn, operation_id):
+        taken_over = journal.take_over(conn, operation_id, now)
+        if not taken_over and journal.load(conn, operation_id).state == "prepared":
+            raise _NotOurs
+    return *_load(conn, now, operation_id), taken_over
 
 
 def _is_given_up(evidence: _Evidence) -> bool:

@@ -38,6 +38,8 @@ async def inspect(mints: MintBook, token: Token) -> Incoming:
         raise UnitMismatch("tokens of this unit are not counted here: send sat or msat")
     if Unit(full.unit).to_msat(full.amount) > MAX_AMOUNT:
         raise TokenError("the token's amount is out of range")
+    if any("\0" in proof.secret + (proof.witness or "") for proof in full.proofs):
+        raise TokenError("a proof of the token holds a zero character")  # PostgreSQL cannot store it
     if any(proof.amount not in keysets[proof.id].keys for proof in full.proofs):
         raise TokenError("a proof has an amount that its keyset does not sign")
     incoming = Incoming(full, full.fee(mints.fee_ppk(full.mint)))

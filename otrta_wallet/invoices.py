@@ -28,6 +28,7 @@ class Invoices:
         """See ``Wallet.request_invoice``."""
         if not 0 < Unit.parse(unit).to_msat(amount) <= MAX_AMOUNT:
             raise AmountError("an invoice's amount must be more than zero and fit 63 bits of msat")
+        await self._mints.know(mint)
         reply = await self._mints.client(mint).request_mint_quote(amount, unit)
         if reply.amount not in (None, amount) or reply.unit not in (None, unit):
             raise WalletError("the mint's invoice is for another amount than asked")

@@ -13,7 +13,7 @@ The only ways out of ``prepared`` are in ``otrta_wallet.closing``.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from otrta_core import Keyset, Proof
 from otrta_wallet import store
@@ -21,6 +21,7 @@ from otrta_wallet.decisions import Verdict
 from otrta_wallet.outputs import make_outputs
 from otrta_wallet.records import Operation, OperationState, Output
 from otrta_wallet.schema import operation_inputs, operations, outputs
+from otrta_wallet.workers import is_alive, own_id
 
 
 class Participant(Protocol):
@@ -40,6 +41,7 @@ def create(conn: Connection, operation: Operation, inputs: Sequence[Proof]) -> N
             id=operation.id,
             kind=operation.kind,
             state=operation.state,
+            owner=own_id(conn),
             mint=operation.mint,
             unit=operation.unit,
             amount=operation.amount,
@@ -51,9 +53,8 @@ def create(conn: Connection, operation: Operation, inputs: Sequence[Proof]) -> N
         )
     )
     if inputs:
-        conn.execute(
-            insert(operation_inputs), [{"operation_id": operation.id, "y": proof.Y} for proof in inputs]
-        )
+        rows = [{"operation_id": operation.id, "y": proof.Y} for proof in inputs]
+        conn.execute(insert(operation_inputs), rows)
 
 
 def plan_outputs(
@@ -159,14 +160,82 @@ def set_state(
 ) -> bool:
     """Compare and set an operation's state; False where it was another."""
     query = update(operations).where(operations.c.id == operation_id, operations.c.state == was)
+    if now_is == "prepared":
+        values["owner"] = own_id(conn)
     changes = {"state": now_is, "changed_at": now, "error": error, "watch_until": watch_until, **values}
     return conn.execute(query.values(changes)).rowcount == 1
 
 
-def note_post(conn: Connection, operation_id: str, at: float) -> None:
-    """Write down since when a prepared operation has a post without an answer."""
-    query = update(operations).where(operations.c.id == operation_id, operations.c.state == "prepared")
-    conn.execute(query.values(changed_at=at))
+def hold(conn: Connection, operation_id: str) -> bool:
+    """Lock a prepared operation for this transaction; False where it is closed or another worker's."""
+    query = select(operations.c.id).where(*_ours(conn, operation_id))
+    return conn.execute(query.with_for_update()).first() is not None
+
+
+def take_over(conn: Connection, operation_id: str, now: float) -> bool:
+    """Make a dead worker's prepared operation our own; False where it is not one.
+
+    That worker may have posted up to its last moment, so the post without an answer is as old as now.
+    """
+    query = update(operations).where(
+        operations.c.id == operation_id,
+        operations.c.state == "prepared",
+        operations.c.owner != own_id(conn),
+        ~is_alive(conn, operations.c.owner),
+    )
+    return conn.execute(query.values(owner=own_id(conn), changed_at=now)).rowcount == 1
+
+
+def of_others(conn: Connection) -> set[str]:
+    """Return the ids of the prepared operations that other living workers are carrying out."""
+    query = select(operations.c.id).where(
+        operations.c.state == "prepared",
+        operations.c.owner != own_id(conn),
+        is_alive(conn, operations.c.owner),
+    )
+    return set(conn.execute(query).scalars())
+
+
+def coming_from_others(conn: Connection, mint: str, unit: str) -> bool:
+    """Tell whether another living worker is making proofs at this mint that anybody may spend then."""
+    query = (
+        select(operations.c.id)
+        .join(outputs, outputs.c.operation_id == operations.c.id)
+        .where(
+            operations.c.state == "prepared",
+            operations.c.mint == mint,
+            operations.c.unit == unit,
+            operations.c.owner != own_id(conn),
+            is_alive(conn, operations.c.owner),
+            outputs.c.holder.is_(None),
+        )
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def note_post(conn: Connection, operation_id: str, at: float | None) -> bool:
+    """Write down that a prepared operation is about to be posted, or was.
+
+    Args:
+        conn: inside the caller's transaction.
+        operation_id: of the operation.
+        at: since when it has a post without an answer, in unix seconds; None for a first post.
+
+    Returns:
+        False where it is closed or another worker's: it must not be posted.
+    """
+    if at is None:
+        return hold(conn, operation_id)
+    query = update(operations).where(*_ours(conn, operation_id))
+    return conn.execute(query.values(changed_at=at)).rowcount == 1
+
+
+def _ours(conn: Connection, operation_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        operations.c.id == operation_id,
+        operations.c.state == "prepared",
+        operations.c.owner == own_id(conn),
+    )
 
 
 def note_origin(conn: Connection, operation_id: str, y: str, came_from: str) -> None:

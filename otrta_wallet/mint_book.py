@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -30,8 +31,16 @@ INFO_FRESH_S = 3600.0
 class MintBook:
     """Known mints. Only ``add``, ``refresh`` and ``info`` talk to a mint, and only to one that was added."""
 
-    def __init__(self, transactions: Transactions, http: httpx.AsyncClient) -> None:
+    def __init__(self, transactions: Transactions, http: httpx.AsyncClient, *, shared: bool = False) -> None:
+        """Make an empty book.
+
+        Args:
+            transactions: on the wallet's database.
+            http: the client that talks to mints.
+            shared: whether other processes use that database too.
+        """
         self._db = transactions
+        self._shared = shared
         self._http = http
         self._clients: dict[str, MintClient] = {}
         self._keysets: dict[str, dict[str, Keyset]] = {}
@@ -40,11 +49,23 @@ class MintBook:
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def load(self) -> None:
-        """Read mints and keysets from the store."""
-        urls, self._keysets = await self._db.run(
-            lambda conn, _now: (store.mint_urls(conn), store.load_keysets(conn))
-        )
-        self._clients = {url: MintClient(url, self._http) for url in urls}
+        """Read mints and keysets from the store; other workers on it may have added some."""
+        urls, found = await self._db.run(lambda conn, _now: (store.mint_urls(conn), store.load_keysets(conn)))
+        for url, keysets in found.items():  # what a refresh has just brought stays
+            self._keysets[url] = {**self._keysets.get(url, {}), **keysets}
+        for url in urls:
+            if url not in self._clients:
+                self._clients[url] = MintClient(url, self._http)
+
+    async def catch_up(self) -> None:
+        """Do as ``load``, where there can be other workers."""
+        if self._shared:
+            await self.load()
+
+    async def know(self, url: str, keyset_ids: Collection[str] = ()) -> None:
+        """Make a mint and keysets of it known here that another worker may have added."""
+        if url not in self._clients or not self._keysets.get(url, {}).keys() >= set(keyset_ids):
+            await self.catch_up()
 
     @property
     def urls(self) -> list[str]:
@@ -152,6 +173,7 @@ class MintBook:
             MintError: none is at hand and the mint could not be asked.
             WalletError: the mint has no active keyset of this unit.
         """
+        await self.know(url)
         for attempt in range(2):
             fitting = [k for k in self.keysets(url).values() if k.active and k.unit == unit]
             if fitting:
@@ -181,15 +203,22 @@ class MintBook:
             MintError: the mint had to be asked and could not.
         """
         url = normalize_mint_url(token.mint)
+        await self.know(url)
         self.client(url)
         try:
             full = token.resolve(self.keysets(url))
         except KeysetError:
+            await self.catch_up()
+            with suppress(KeysetError):
+                return self._checked(token.resolve(self.keysets(url)), url)
             if clock() - self._refreshed_at.get(url, float("-inf")) < REFRESH_EVERY_S:
                 raise
             await self.refresh(url)
             full = token.resolve(self.keysets(url))
-        if {self.keysets(url)[proof.id].unit for proof in full.proofs} != {token.unit}:
+        return self._checked(full, url)
+
+    def _checked(self, full: Token, url: str) -> Token:
+        if {self.keysets(url)[proof.id].unit for proof in full.proofs} != {full.unit}:
             raise UnitMismatch("the token's unit is not that of its proofs")
         return Token(url, full.unit, full.proofs, full.memo)
 

@@ -68,7 +68,9 @@ async def recover(
         expired: whether also to ask for invoices that were given up.
     """
     tally = _Tally()
-    leftovers = await wallet.transactions.run(_leftovers, everything=everything, expired=expired)
+    await wallet.mints.catch_up()
+    leftovers, others = await wallet.transactions.run(_leftovers, everything=everything, expired=expired)
+    tally.open += others
     async with anyio.create_task_group() as tasks:
         for mint, found in leftovers.items():
             tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
@@ -76,12 +78,17 @@ async def recover(
     return Recovery(tally.finished, tally.failed, tally.open)
 
 
-def _leftovers(conn: Connection, now: float, *, everything: bool, expired: bool) -> dict[str, _Leftovers]:
+def _leftovers(
+    conn: Connection, now: float, *, everything: bool, expired: bool
+) -> tuple[dict[str, _Leftovers], int]:
+    """Return what is to be done by mint, and how many operations other living workers are at."""
     found: dict[str, _Leftovers] = {}
     due_at = None if everything else now
     asked_for: list[StoredQuoteState] = ["open", "expired"] if expired else ["open"]
+    of_others = journal.of_others(conn)
     for operation in journal.with_state(conn, "prepared"):
-        found.setdefault(operation.mint, _Leftovers()).operations.append(operation)
+        if operation.id not in of_others:
+            found.setdefault(operation.mint, _Leftovers()).operations.append(operation)
     for operation in journal.watched(conn, now, due_at=due_at):
         found.setdefault(operation.mint, _Leftovers()).watched.append(operation)
     for quote in store.quotes_in(conn, *asked_for, due_at=due_at):
@@ -91,7 +98,7 @@ def _leftovers(conn: Connection, now: float, *, everything: bool, expired: bool)
     for transfer in store.load_transfers(conn, state="open", due_at=due_at):
         if transfer.reference is None:
             found.setdefault(transfer.mint, _Leftovers()).transfers.append(transfer)
-    return found
+    return found, len(of_others)
 
 
 async def _recover_mint(

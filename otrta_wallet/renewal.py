@@ -88,8 +88,8 @@ class Renewal:
         amounts = [(output.amount, output.holder) for output in planned]
 
         def plan(conn: Connection, _now: float) -> list[Output]:
-            if journal.load(conn, operation.id).state != "prepared":
-                raise OutcomeUnknown("the operation was closed meanwhile", operation.id)
+            if not journal.hold(conn, operation.id):
+                raise OutcomeUnknown("the operation was closed or taken over meanwhile", operation.id)
             return journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
 
         return await self._db.run(plan)

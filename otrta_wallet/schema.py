@@ -15,7 +15,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
+
+LOCAL = "local"
+"""The owner of what a process does that has its database for itself."""
 
 metadata = MetaData()
 
@@ -58,6 +63,7 @@ operations = Table(
     Column("id", String, primary_key=True),
     Column("kind", String, nullable=False),
     Column("state", String, nullable=False, index=True),
+    Column("owner", String, nullable=False, default=LOCAL),  # the worker that carries it out
     Column("mint", String, nullable=False),
     Column("unit", String, nullable=False),
     Column("amount", BigInteger, nullable=False),  # what comes out: inputs less fee, or the quote's amount
@@ -67,8 +73,15 @@ operations = Table(
     Column("error", Text),
     Column("watch_until", Float),  # a failed one whose post may still land is looked at until then
     Column("next_look_at", Float, nullable=False, default=0.0),
+    Column("pruned", Boolean, nullable=False, default=False, server_default=false()),  # without its parts
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Index(
+        "operations_with_parts",
+        "changed_at",
+        sqlite_where=text("NOT pruned"),
+        postgresql_where=text("NOT pruned"),
+    ),
 )
 
 proofs = Table(
@@ -88,7 +101,13 @@ proofs = Table(
     Column("status", String, nullable=False),
     Column("holder", String, index=True),  # operation, transfer or reference that owns it now
     Column("changed_at", Float, nullable=False),
-    Index("proofs_spendable", "status", "mint", "unit", "amount"),
+    Index("proofs_spendable", "status", "mint", "unit", "keyset_id", "amount", "y"),
+    Index(
+        "proofs_spent",
+        "changed_at",
+        sqlite_where=text("status = 'spent'"),
+        postgresql_where=text("status = 'spent'"),
+    ),
 )
 
 operation_inputs = Table(
@@ -144,7 +163,7 @@ transfers = Table(
 history = Table(
     "history",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("time", Float, nullable=False, index=True),
     Column("kind", String, nullable=False),
     Column("amount_msat", BigInteger, nullable=False),
@@ -159,4 +178,11 @@ settings = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("renewed_at", Float, nullable=False),  # by the database's clock
 )

@@ -1,14 +1,15 @@
 """What the wallet has: mints, keysets, proofs, transfers, quotes, history.
 
 Each function works on a connection inside the caller's transaction, so that what belongs together is
-committed together. None of them talks to a mint.
+committed together. None of them talks to a mint. The order of locks is in ``otrta_wallet.transactions``.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, case, delete, func, insert, literal_column, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from otrta_core import Dleq, Keyset, KeysetError, Proof, Unit
 from otrta_wallet.records import HistoryEntry, MintBalance, Quote, StoredQuoteState, Transfer, TransferState
@@ -28,10 +29,15 @@ _CHUNK = 500
 _HALF = 32
 
 
+def insert_new(conn: Connection, table: Table, **values: Any) -> bool:
+    """Insert a row unless there is one of its key, committed or about to be; tells whether it did."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    return conn.execute(dialect.insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+
+
 def add_mint(conn: Connection, url: str, name: str | None, now: float) -> None:
     """Allow a mint; adding it again changes nothing."""
-    if conn.execute(select(mints.c.url).where(mints.c.url == url)).first() is None:
-        conn.execute(insert(mints).values(url=url, name=name, added_at=now))
+    insert_new(conn, mints, url=url, name=name, added_at=now)
 
 
 def mint_urls(conn: Connection) -> list[str]:
@@ -45,30 +51,21 @@ def save_keysets(conn: Connection, mint: str, found: Iterable[Keyset]) -> None:
     Raises:
         KeysetError: another mint already has a keyset of this id (NUT-02 asks to refuse it).
     """
-    for keyset in found:
-        row = conn.execute(select(keysets.c.mint).where(keysets.c.id == keyset.id)).first()
-        if row is None:
-            conn.execute(
-                insert(keysets).values(
-                    id=keyset.id,
-                    mint=mint,
-                    unit=keyset.unit,
-                    active=keyset.active,
-                    input_fee_ppk=keyset.input_fee_ppk,
-                    final_expiry=keyset.final_expiry,
-                    keys=json.dumps({str(a): k for a, k in keyset.keys.items()}),
-                    counter=0,
-                )
-            )
-        elif row.mint != mint:
+    for keyset in sorted(found, key=lambda keyset: keyset.id):
+        new: dict[str, Any] = {
+            "active": keyset.active,
+            "input_fee_ppk": keyset.input_fee_ppk,
+            "final_expiry": keyset.final_expiry,
+        }
+        keys = json.dumps({str(a): k for a, k in keyset.keys.items()})
+        row = {"id": keyset.id, "mint": mint, "unit": keyset.unit, "keys": keys, "counter": 0, **new}
+        if insert_new(conn, keysets, **row):
+            continue
+        known = conn.execute(select(keysets).where(keysets.c.id == keyset.id)).one()
+        if known.mint != mint:
             raise KeysetError("two mints claim the same keyset id: the second is refused (NUT-02)")
-        else:
-            values = {
-                "active": keyset.active,
-                "input_fee_ppk": keyset.input_fee_ppk,
-                "final_expiry": keyset.final_expiry,
-            }
-            conn.execute(update(keysets).where(keysets.c.id == keyset.id).values(values))
+        if any(getattr(known, name) != value for name, value in new.items()):
+            conn.execute(update(keysets).where(keysets.c.id == keyset.id).values(new))
 
 
 def load_keysets(conn: Connection) -> dict[str, dict[str, Keyset]]:
@@ -105,7 +102,7 @@ def insert_proofs(
     status: ProofStatus,
     now: float,
 ) -> None:
-    """Store new proofs, each with its holder."""
+    """Store new proofs, each with its holder, in the order of their Y."""
     rows = [
         {
             "y": proof.Y,
@@ -123,13 +120,14 @@ def insert_proofs(
             "holder": holder,
             "changed_at": now,
         }
-        for proof, holder in found
+        for proof, holder in sorted(found, key=lambda item: item[0].Y)
     ]
     if rows:
         conn.execute(insert(proofs), rows)
 
 
-def _proof(row: Row[Any]) -> Proof:
+def as_proof(row: Row[Any]) -> Proof:
+    """Return a row of ``proofs`` as a proof."""
     dleq = Dleq(row.dleq_e, row.dleq_s, row.dleq_r) if row.dleq_e else None
     return Proof(row.amount, row.keyset_id, row.secret, row.c, dleq, row.witness)
 
@@ -143,11 +141,21 @@ def proofs_with(
     holder: str | None = None,
 ) -> list[Proof]:
     """Return proofs by status and whatever else is given, largest first, locked for this transaction."""
-    query = select(proofs).where(proofs.c.status == status).order_by(proofs.c.amount.desc(), proofs.c.y)
+    query = select(proofs).where(proofs.c.status == status).order_by(proofs.c.y)
     for column, value in ((proofs.c.mint, mint), (proofs.c.unit, unit), (proofs.c.holder, holder)):
         if value is not None:
             query = query.where(column == value)
-    return [_proof(row) for row in conn.execute(query.with_for_update())]
+    found = [as_proof(row) for row in conn.execute(query.with_for_update())]
+    return sorted(found, key=lambda proof: proof.amount, reverse=True)
+
+
+def lock_proofs(conn: Connection, ys: Iterable[str]) -> None:
+    """Lock proofs until the transaction ends, in the order of their Y; SQLite has locked all already."""
+    ordered = sorted(ys)
+    for at in range(0, len(ordered), _CHUNK):
+        part = select(proofs.c.y).where(proofs.c.y.in_(ordered[at : at + _CHUNK])).order_by(proofs.c.y)
+        if conn.dialect.name == "postgresql":
+            conn.execute(part.with_for_update())
 
 
 def proofs_by_y(conn: Connection, ys: Sequence[str]) -> dict[str, tuple[Proof, ProofStatus, str | None]]:
@@ -155,7 +163,7 @@ def proofs_by_y(conn: Connection, ys: Sequence[str]) -> dict[str, tuple[Proof, P
     found = {}
     for at in range(0, len(ys), _CHUNK):
         for row in conn.execute(select(proofs).where(proofs.c.y.in_(ys[at : at + _CHUNK]))):
-            found[row.y] = (_proof(row), ProofStatus(row.status), row.holder)
+            found[row.y] = (as_proof(row), ProofStatus(row.status), row.holder)
     return found
 
 
@@ -174,6 +182,7 @@ def move_proofs(
     Raises:
         RuntimeError: one of them was not in the expected status: the caller's transaction must roll back.
     """
+    lock_proofs(conn, ys)
     for at in range(0, len(ys), _CHUNK):
         part = ys[at : at + _CHUNK]
         query = update(proofs).where(proofs.c.y.in_(part), proofs.c.status == was)
@@ -186,6 +195,7 @@ def move_proofs(
 
 def forget_proofs(conn: Connection, ys: Sequence[str]) -> None:
     """Delete proofs that turned out not to be ours."""
+    lock_proofs(conn, ys)
     for at in range(0, len(ys), _CHUNK):
         conn.execute(delete(proofs).where(proofs.c.y.in_(ys[at : at + _CHUNK])))
 
@@ -205,7 +215,7 @@ def balances(conn: Connection) -> list[MintBalance]:
                 | ((proofs.c.status == ProofStatus.INCOMING) & proofs.c.holder.in_(stored))
             ).label("available"),
             # in halves: SQLite refuses a sum of 64-bit numbers that passes 63 bits
-            func.sum(proofs.c.amount.op(">>")(_HALF)).label("high"),
+            func.sum(proofs.c.amount.op(">>")(literal_column(str(_HALF)))).label("high"),
             func.sum(proofs.c.amount.op("&")((1 << _HALF) - 1)).label("low"),
         )
         .where(proofs.c.status != ProofStatus.SPENT)
@@ -379,5 +389,5 @@ def get_setting(conn: Connection, name: str) -> str | None:
 
 def put_setting(conn: Connection, name: str, value: str) -> None:
     """Store a setting, in place of an earlier value."""
-    conn.execute(delete(settings).where(settings.c.name == name))
-    conn.execute(insert(settings).values(name=name, value=value))
+    if not insert_new(conn, settings, name=name, value=value):
+        conn.execute(update(settings).where(settings.c.name == name).values(value=value))

@@ -18,6 +18,7 @@ from anyio import to_thread
 from sqlalchemy import Connection
 
 from otrta_core import (
+    Proof,
     Token,
     input_fee,
     pick_exact,
@@ -25,7 +26,7 @@ from otrta_core import (
     split_amount,
     split_for_change,
 )
-from otrta_wallet import journal, store
+from otrta_wallet import at_hand, journal, store
 from otrta_wallet.custody import hand_out, move_sent, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.errors import (
@@ -49,9 +50,11 @@ from otrta_wallet.records import (
     new_operation,
 )
 from otrta_wallet.recovery import Recovery, recover
-from otrta_wallet.schema import ProofStatus
+from otrta_wallet.schema import ProofStatus, settings
 from otrta_wallet.seed import new_words, seed_of
 from otrta_wallet.transactions import Transactions
+from otrta_wallet.waiting import WAITS_FOR_OTHERS_S, backing_off
+from otrta_wallet.workers import Worker, enroll
 
 __all__ = ["MAX_PROOFS", "VERSION_TABLE", "Incoming", "Wallet"]
 
@@ -60,11 +63,22 @@ MAX_PROOFS = 64
 
 
 class Wallet:
-    """A wallet on one database. Made by ``Wallet.open``; used by one process at a time on SQLite."""
+    """A wallet on one database. Made by ``Wallet.open``.
 
-    def __init__(self, transactions: Transactions, mints: MintBook, seed: bytes, executor: Executor) -> None:
+    On SQLite one process has it at a time, on PostgreSQL as many as want to, on any machines.
+
+    Attributes:
+        transactions: on its database.
+        mints: those it uses.
+        worker: this process among those that share the database.
+    """
+
+    def __init__(
+        self, transactions: Transactions, mints: MintBook, seed: bytes, executor: Executor, worker: Worker
+    ) -> None:
         self.transactions = transactions
         self.mints = mints
+        self.worker = worker
         self._seed = seed
         self._executor = executor
         self._swaps: dict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
@@ -84,14 +98,16 @@ class Wallet:
         """Open the wallet in a database, which is made if there is none.
 
         Args:
-            url: SQLAlchemy URL.
+            url: SQLAlchemy URL, of SQLite or PostgreSQL.
             participants: whose rows change together with operations.
             migrations: further packages with tables in this database, each with its version table.
             clock: unix time.
             http: the client that talks to mints; one is made where none is given.
 
         Raises:
-            WalletBusy: another process has it open.
+            WalletBusy: another process has it open, on SQLite.
+            StoreUnavailable: the PostgreSQL server cannot be used.
+            WalletError: the URL is not one of a store, or the driver is missing.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(sole_owner(url))
@@ -99,15 +115,17 @@ class Wallet:
             stack.callback(engine.dispose)
             for package, version_table in (("otrta_wallet", VERSION_TABLE), *migrations):
                 await to_thread.run_sync(upgrade, engine, package, version_table)
-            transactions = Transactions(engine, clock)
+            worker = await stack.enter_async_context(enroll(engine))
+            transactions = Transactions(worker.engine, clock)
             words = await transactions.run(_words)
             seed = await to_thread.run_sync(seed_of, words)
             client = new_http_client() if http is None else http
             if http is None:
                 stack.push_async_callback(client.aclose)
-            mints = MintBook(transactions, client)
+            mints = MintBook(transactions, client, shared=worker.shared)
             await mints.load()
-            yield cls(transactions, mints, seed, Executor(transactions, mints, seed, participants))
+            executor = Executor(transactions, mints, seed, participants, worker)
+            yield cls(transactions, mints, seed, executor, worker)
 
     async def words(self) -> str:
         """Return the seed's BIP-39 words. Whoever has them has the money."""
@@ -379,17 +397,23 @@ class Wallet:
             avoid: Ys that must not be used.
             also: what must be committed in the same transaction.
         """
-        fees = self.mints.fee_ppk(mint)
+        await self.mints.know(mint)
+        self.mints.client(mint)  # raises where it was never added
 
         def choose(conn: Connection, now: float) -> Transfer | None:
-            at_hand = store.proofs_with(conn, status=ProofStatus.AVAILABLE, mint=mint, unit=unit)
-            usable = [p for p in at_hand if p.Y not in avoid] if avoid else at_hand
-            if exact:
-                chosen = pick_exact(usable, amount, max_proofs=MAX_PROOFS)
-            else:
-                fee = (lambda ps: input_fee(ps, fees)) if net_of_fee else (lambda _ps: 0)
-                chosen = select_proofs(usable, amount, fee=fee, max_proofs=MAX_PROOFS)
-            if chosen is None or (at_most is not None and sum(p.amount for p in chosen) > at_most):
+            fees = at_hand.fees(conn, mint) if net_of_fee else None
+
+            def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
+                if exact:
+                    return pick_exact(usable, amount, max_proofs=MAX_PROOFS)
+                fee = (lambda _ps: 0) if fees is None else (lambda ps: input_fee(ps, fees))
+                found = select_proofs(usable, amount, fee=fee, max_proofs=MAX_PROOFS)
+                if found is None or (at_most is not None and sum(p.amount for p in found) > at_most):
+                    return None
+                return found
+
+            chosen = at_hand.take(conn, mint, unit, pick, avoid=avoid)
+            if chosen is None:
                 return None
             transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)
             if also is not None:
@@ -406,16 +430,20 @@ class Wallet:
             the errors of ``Executor.carry_out``. What is held for nobody known is let go by ``recover``.
         """
         keyset = await self.mints.active_keyset(mint, unit)
-        fees = self.mints.fee_ppk(mint)
 
-        def prepare(conn: Connection, now: float) -> Operation:
-            at_hand = store.proofs_with(conn, status=ProofStatus.AVAILABLE, mint=mint, unit=unit)
-            chosen = select_proofs(at_hand, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=1000)
+        def prepare(conn: Connection, now: float) -> Operation | int:
+            coming = journal.coming_from_others(conn, mint, unit)
+            fees = at_hand.fees(conn, mint)
+
+            def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
+                return select_proofs(usable, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=1000)
+
+            chosen = at_hand.take(conn, mint, unit, pick)
             if chosen is None:
-                available = sum(p.amount for p in at_hand)
-                raise NotEnoughFunds(
-                    f"{amount} {unit} were wanted at {mint}, and {available} {unit} can be spent there"
-                )
+                available = at_hand.worth(conn, mint, unit)
+                if coming:
+                    return available
+                raise _too_little(mint, amount, unit, available)
             fee = input_fee(chosen, fees)
             rest = sum(p.amount for p in chosen) - fee - amount
             wanted = [(a, holder) for a in split_amount(amount, keyset.keys)]
@@ -434,7 +462,11 @@ class Wallet:
             return operation
 
         async with self._swaps[mint, unit]:  # what a swap has reserved comes back with it: the next one waits
-            return await self._executor.carry_out(await self.transactions.run(prepare))
+            patience = backing_off(WAITS_FOR_OTHERS_S)
+            while isinstance(begun := await self.transactions.run(prepare), int):
+                if not await patience():
+                    raise _too_little(mint, amount, unit, begun)
+            return await self._executor.carry_out(begun)
 
     async def reclaim(self, transfer_id: str) -> Operation:
         """Take back a token that was handed out, by swapping it before its receiver does.
@@ -448,13 +480,12 @@ class Wallet:
         if transfer is None:
             raise WalletError("this wallet has sent no such token")
         keyset = await self.mints.active_keyset(transfer.mint, transfer.unit)
-        fees = self.mints.fee_ppk(transfer.mint)
 
         def prepare(conn: Connection, now: float) -> Operation:
             if not store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaiming", now=now):
                 raise TokenSpent("this token was claimed or taken back already")
             sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
-            fee = input_fee(sent, fees)
+            fee = input_fee(sent, at_hand.fees(conn, transfer.mint))
             net = sum(p.amount for p in sent) - fee
             if net <= 0:
                 raise TokenUneconomic("taking this token back would cost all that it is worth")
@@ -501,6 +532,11 @@ class Wallet:
 def _words(conn: Connection, _now: float) -> str:
     words = store.get_setting(conn, "seed_words")
     if words is None:
-        words = new_words()
-        store.put_setting(conn, "seed_words", words)
+        store.insert_new(conn, settings, name="seed_words", value=new_words())
+        words = store.get_setting(conn, "seed_words")  # another worker's, where that was faster
+        assert words is not None  # noqa: S101 (either of them has been committed or is ours)
     return words
+
+
+def _too_little(mint: str, amount: int, unit: str, available: int) -> NotEnoughFunds:
+    return NotEnoughFunds(f"{amount} {unit} were wanted at {mint}, and {available} {unit} can be spent there")

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.long_summary", "tests.parts"]
+pytest_plugins = ["tests.long_summary", "tests.parts", "tests.postgres"]
 
 # The sample is the same in every run, so that only a change makes it fail; long runs look for the rest.
 settings.register_profile(

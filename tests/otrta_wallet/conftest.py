@@ -1,7 +1,8 @@
 """Wallets on disk against a real mint, each test under asyncio and under Trio."""
 
-import shutil
+import os
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -10,14 +11,17 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from anyio import to_thread
 from sqlalchemy import delete
 
 from otrta_cli.processes import Running
-from otrta_wallet import Wallet, executor, mint_client, rate_limit
-from otrta_wallet.database import open_engine, upgrade
+from otrta_wallet import Wallet, executor, mint_client, rate_limit, workers
 from otrta_wallet.schema import settings
-from otrta_wallet.wallet import VERSION_TABLE
 from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.postgres import Server
+from tests.stores import KINDS, PostgresPlaces, PostgresTemplate, SqliteTemplate, Template, migrated
+
+LONG = os.environ.get("OTRTA_LONG") == "1"
 
 OpenWallet = Callable[..., AbstractAsyncContextManager[Wallet]]
 
@@ -42,63 +46,132 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with all tables and nothing in them; to copy it is faster than to make one."""
-    path = tmp_path_factory.mktemp("store") / "wallet.sqlite3"
-    engine = open_engine(f"sqlite:///{path}")
-    upgrade(engine, "otrta_wallet", VERSION_TABLE)
-    engine.dispose()
-    return path
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    """Which database a test gets in a sampled run: of its two runs under both loops, each another one."""
+    backend = "trio" if "trio" in request.node.name else "asyncio"
+    of_test = zlib.crc32(request.node.name.replace(backend, "").encode())
+    return KINDS[(of_test + (backend == "trio")) % 2]
 
 
-@asynccontextmanager
-async def wallet_in(
-    directory: Path, empty_store: Path, name: str = "alice", **options
-) -> AsyncIterator[Wallet]:
-    """Open the wallet of this name, which is made if there is none."""
-    path = directory / name / "wallet.sqlite3"
-    if not path.exists():
-        path.parent.mkdir(mode=0o700)
-        shutil.copy(empty_store, path)
-    async with Wallet.open(f"sqlite:///{path}", **options) as wallet:
-        yield wallet
+if LONG:
+
+    @pytest.fixture(params=KINDS)
+    def store_kind(request: pytest.FixtureRequest) -> str:
+        """The kind of database that the test's wallets are in: each in turn."""
+        return request.param
+
+else:
+
+    @pytest.fixture
+    def store_kind(request: pytest.FixtureRequest) -> str:
+        """The kind of database that the test's wallets are in."""
+        return kind_of_store(request)
 
 
-@pytest.fixture
-def open_wallet(tmp_path: Path, empty_store: Path) -> OpenWallet:
-    """Opens wallets by name; the same name is the same wallet again."""
-    return partial(wallet_in, tmp_path, empty_store)
+class Templates:
+    """The stores that others are copies of, by kind and by what they know; each is made when first used."""
+
+    def __init__(self, home: Path, postgres: Callable[[], Server]) -> None:
+        self._home = home
+        self._postgres = postgres
+        self._made: dict[tuple[str, str], Template] = {}
+
+    def blank(self, kind: str) -> Template:
+        """No store yet."""
+        return SqliteTemplate() if kind == "sqlite" else PostgresPlaces(self._postgres())
+
+    def empty(self, kind: str) -> Template:
+        """All tables and nothing in them."""
+        return self._get(kind, "empty", migrated)
+
+    def knowing(self, kind: str, mint_url: str) -> Template:
+        """A store that knows a mint and has no seed yet."""
+        return self._get(kind, mint_url, lambda url: teach(url, mint_url))
+
+    def _get(self, kind: str, what: str, make: Callable[[str], None]) -> Template:
+        if (kind, what) not in self._made:
+            if kind == "sqlite":
+                path = self._home / str(len(self._made)) / "wallet.sqlite3"
+                make(f"sqlite:///{path}")
+                self._made[kind, what] = SqliteTemplate(path)
+            else:
+                server = self._postgres()
+                database = server.create()
+                make(server.url(database))
+                self._made[kind, what] = PostgresTemplate.of(server, database)
+        return self._made[kind, what]
 
 
-def store_that_knows(mint_url: str, directory: Path) -> Path:
-    """Make a database that knows a mint and has no seed yet."""
-    path = directory / "wallet.sqlite3"
+def teach(url: str, mint_url: str) -> None:
+    """Let a store know a mint, and take its seed away."""
 
     async def add_mint() -> None:
-        async with Wallet.open(f"sqlite:///{path}") as wallet:
+        async with Wallet.open(url) as wallet:
             await wallet.mints.add(mint_url)
             await wallet.transactions.run(lambda conn, _now: conn.execute(delete(settings)))
 
     anyio.run(add_mint)
-    return path
 
 
 @pytest.fixture(scope="session")
-def store_with_mint(tmp_path_factory: pytest.TempPathFactory, mint: Running) -> Path:
-    """A database that knows the mint without fees."""
-    return store_that_knows(mint.url, tmp_path_factory.mktemp("store"))
+def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """All templates; the server is started only when one wants it."""
+    return Templates(tmp_path_factory.mktemp("stores"), lambda: request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
-async def alice(tmp_path: Path, store_with_mint: Path) -> AsyncIterator[Wallet]:
+def blank_store(templates: Templates, store_kind: str) -> Iterator[Template]:
+    """Places for stores that are not there yet."""
+    with templates.blank(store_kind).used() as template:
+        yield template
+
+
+@pytest.fixture
+def empty_store(templates: Templates, store_kind: str) -> Iterator[Template]:
+    """A store with all tables and nothing in them; to copy it is faster than to make one."""
+    with templates.empty(store_kind).used() as template:
+        yield template
+
+
+@asynccontextmanager
+async def wallet_in(
+    directory: Path, template: Template, name: str = "alice", **options
+) -> AsyncIterator[Wallet]:
+    """Open the wallet of this name, which is made if there is none."""
+    url = await to_thread.run_sync(template.url_in, directory, name)
+    async with Wallet.open(url, **options) as wallet:
+        yield wallet
+
+
+@pytest.fixture
+def open_wallet(tmp_path: Path, empty_store: Template) -> OpenWallet:
+    """Opens wallets by name; the same name is the same wallet again."""
+    return partial(wallet_in, tmp_path, empty_store)
+
+
+def store_that_knows(mint_url: str, directory: Path) -> Template:
+    """Make a SQLite store that knows a mint and has no seed yet."""
+    path = directory / "wallet.sqlite3"
+    teach(f"sqlite:///{path}", mint_url)
+    return SqliteTemplate(path)
+
+
+@pytest.fixture
+def store_with_mint(templates: Templates, store_kind: str, mint: Running) -> Iterator[Template]:
+    """A store that knows the mint without fees."""
+    with templates.knowing(store_kind, mint.url).used() as template:
+        yield template
+
+
+@pytest.fixture
+async def alice(tmp_path: Path, store_with_mint: Template) -> AsyncIterator[Wallet]:
     """A wallet that knows the mint without fees and has nothing."""
     async with wallet_in(tmp_path, store_with_mint, "alice") as wallet:
         yield wallet
 
 
 @pytest.fixture
-async def bob(tmp_path: Path, store_with_mint: Path) -> AsyncIterator[Wallet]:
+async def bob(tmp_path: Path, store_with_mint: Template) -> AsyncIterator[Wallet]:
     """Another such wallet."""
     async with wallet_in(tmp_path, store_with_mint, "bob") as wallet:
         yield wallet
@@ -110,10 +183,13 @@ def session_network(mint: Running) -> Iterator[FaultProxy]:
         yield proxy
 
 
-@pytest.fixture(scope="session")
-def store_behind_network(tmp_path_factory: pytest.TempPathFactory, session_network: FaultProxy) -> Path:
-    """A database that knows the mint without fees by the address of the proxy before it."""
-    return store_that_knows(session_network.url, tmp_path_factory.mktemp("store"))
+@pytest.fixture
+def store_behind_network(
+    templates: Templates, store_kind: str, session_network: FaultProxy
+) -> Iterator[Template]:
+    """A store that knows the mint without fees by the address of the proxy before it."""
+    with templates.knowing(store_kind, session_network.url).used() as template:
+        yield template
 
 
 @pytest.fixture
@@ -126,7 +202,7 @@ def network(session_network: FaultProxy) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 async def far_alice(
-    tmp_path: Path, store_behind_network: Path, network: FaultProxy, clock: Clock
+    tmp_path: Path, store_behind_network: Template, network: FaultProxy, clock: Clock
 ) -> AsyncIterator[Wallet]:
     """A wallet that knows the mint behind the proxy only."""
     async with wallet_in(tmp_path, store_behind_network, "alice", clock=clock) as wallet:
@@ -135,7 +211,7 @@ async def far_alice(
 
 @pytest.fixture
 async def far_bob(
-    tmp_path: Path, store_behind_network: Path, network: FaultProxy, clock: Clock
+    tmp_path: Path, store_behind_network: Template, network: FaultProxy, clock: Clock
 ) -> AsyncIterator[Wallet]:
     """Another such wallet."""
     async with wallet_in(tmp_path, store_behind_network, "bob", clock=clock) as wallet:
@@ -148,6 +224,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "PAUSES_S", (0.01, 0.02, 0.04, 0.08))
     monkeypatch.setattr(executor, "_PAUSES_S", (0.01, 0.02, 0.04))
     monkeypatch.setattr(executor, "_SECOND_LOOK_S", 0.05)
+    monkeypatch.setattr(workers, "STALE_AFTER_S", 0.0)  # whom a test has killed is dead at once
 
 
 class CountingTransport(httpx.AsyncHTTPTransport):

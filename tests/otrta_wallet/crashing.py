@@ -12,7 +12,7 @@ import httpx
 from sqlalchemy.engine.default import DefaultDialect
 
 from otrta_core import Token
-from otrta_wallet import Wallet
+from otrta_wallet import Wallet, workers
 
 POSTS = ("/v1/swap", "/v1/mint/bolt11")
 
@@ -63,6 +63,7 @@ def run(backend, url, mint, name, argument, kill, expected=()):
         kill.pass_by("commit", "after")
 
     DefaultDialect.do_commit = killing_commit
+    workers.STALE_AFTER_S = 0.0  # one that was killed before is dead at once
     with suppress(*expected):
         anyio.run(partial(_run, url, mint, name, argument, kill), backend=backend)
 

@@ -23,9 +23,9 @@ def proof(amount=1):
 
 
 @contextmanager
-def transaction(path):
-    """A transaction on a store of its own file."""
-    engine = open_engine(f"sqlite:///{path}")
+def transaction(url):
+    """A transaction on a store, on a connection of its own."""
+    engine = open_engine(url)
     try:
         with engine.begin() as conn:
             yield conn

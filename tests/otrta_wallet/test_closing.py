@@ -1,6 +1,5 @@
 """How operations end: once, in one transaction, and with every proof where it belongs."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ from otrta_wallet.records import Quote, Transfer
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.store import proofs_with, read_history
 from tests.otrta_wallet.rows import KEYSET, MINT, NOW, operation, proof, put, statuses, transaction
+from tests.stores import KINDS
 
 REFUSED = Failure(Verdict.FAIL_REFUSED, "no", {})
 SEED = bytes(64)
@@ -30,14 +30,19 @@ class Listener:
         self.heard.append(("failed", operation.id, operation.state, verdict))
 
 
-@pytest.fixture
-def path(tmp_path, empty_store):
-    return shutil.copy(empty_store, tmp_path / "wallet.sqlite3")
+@pytest.fixture(params=KINDS)
+def store_kind(request):
+    return request.param
 
 
 @pytest.fixture
-def conn(path):
-    with transaction(path) as conn:
+def url(tmp_path, empty_store):
+    return empty_store.url_in(tmp_path, "store")
+
+
+@pytest.fixture
+def conn(url):
+    with transaction(url) as conn:
         store.add_mint(conn, MINT, None, NOW)
         store.save_keysets(conn, MINT, [KEYSET])
         yield conn
@@ -209,17 +214,17 @@ def test_a_quote_that_was_not_minted_can_be_minted_again_unless_somebody_else_di
     assert quote.state == state
 
 
-def test_a_participant_that_fails_undoes_all_of_the_end(path):
+def test_a_participant_that_fails_undoes_all_of_the_end(url):
     class Failing(Listener):
         def operation_done(self, conn, operation):
             raise RuntimeError("not now")
 
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         store.add_mint(conn, MINT, None, NOW)
         store.save_keysets(conn, MINT, [KEYSET])
         op, planned = begin(conn, "swap", [proof(3)])
         before = statuses(conn)
-    with pytest.raises(RuntimeError, match="not now"), transaction(path) as conn:
+    with pytest.raises(RuntimeError, match="not now"), transaction(url) as conn:
         finish(conn, op, planned, [proof(1), proof(2)], [Failing()], NOW)
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         assert (statuses(conn), journal.load(conn, op.id).state) == (before, "prepared")

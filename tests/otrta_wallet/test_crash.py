@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import shutil
 import signal
 import time
 from functools import partial
@@ -46,10 +45,7 @@ def processes():
 
 @pytest.fixture
 def url(tmp_path, store_with_mint):
-    for name in ("alice", "bob"):
-        (tmp_path / name).mkdir()
-        shutil.copy(store_with_mint, tmp_path / name)
-    return lambda name: f"sqlite:///{tmp_path}/{name}/wallet.sqlite3"
+    return partial(store_with_mint.url_in, tmp_path)
 
 
 def exit_code(processes, *arguments):
@@ -116,11 +112,11 @@ def test_a_kill_loses_nothing(processes, url, mint, backend, name, step, when, n
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_at_the_first_start_leaves_a_wallet_or_none(processes, url, mint, when):
+def test_a_kill_at_the_first_start_leaves_a_wallet_or_none(processes, tmp_path, blank_store, mint, when):
     for at in count(1) if LONG else [1, 2, 3]:
-        home = f"home-{at}"
-        code = exit_code(processes, "asyncio", url(home), mint.url, "open", None, Kill("commit", when, at))
-        assert anyio.run(usable, url(home), mint.url) == 10
+        url = blank_store.url_in(tmp_path, f"home-{at}")
+        code = exit_code(processes, "asyncio", url, mint.url, "open", None, Kill("commit", when, at))
+        assert anyio.run(usable, url, mint.url) == 10
         if code == 0:
             break
     assert code == (0 if LONG else -signal.SIGKILL)

@@ -13,7 +13,7 @@ from otrta_wallet import MintError, OutcomeUnknown
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.mint_client import new_http_client
 from tests.fault_proxy import FAULTS, LOCKED, Fault, fault_proxy
-from tests.otrta_wallet.conftest import store_that_knows, wallet_in
+from tests.otrta_wallet.conftest import wallet_in
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
@@ -48,9 +48,10 @@ def proxy(fee_mint):
         yield proxy
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory, proxy):
-    return store_that_knows(proxy.url, tmp_path_factory.mktemp("store"))
+@pytest.fixture
+def store(templates, store_kind, proxy):
+    with templates.knowing(store_kind, proxy.url).used() as template:
+        yield template
 
 
 @pytest.fixture

@@ -72,12 +72,7 @@ class Life(RuleBasedStateMachine):
         self.home = Path(tempfile.mkdtemp(prefix="otrta-life-"))
         self.minted, self.turn = 0, 0
         self.tokens = {}
-        for name in NAMES:
-            (self.home / name).mkdir()
-            shutil.copy(store, self.home / name)
-
-    def url(self, name):
-        return f"sqlite:///{self.home}/{name}/wallet.sqlite3"
+        self.url = partial(store.url_in, self.home)
 
     def run(self, work, *arguments):
         self.turn += 1

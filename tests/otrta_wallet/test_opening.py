@@ -100,7 +100,7 @@ async def test_two_wallets_have_two_seeds(open_wallet):
         assert await alice.words() != await bob.words()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://localhost/wallet"])
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/wallet", "wallet"])
 def test_a_store_that_would_not_last_is_refused(url):
     with pytest.raises(WalletError):
         open_engine(url)

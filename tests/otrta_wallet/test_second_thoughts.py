@@ -1,8 +1,7 @@
 """What became of money after a call had ended: late landings, stolen quotes, old copies of the database."""
 
-import shutil
-
 import pytest
+from anyio import to_thread
 from sqlalchemy import func, select
 
 from otrta_core import Token
@@ -162,12 +161,14 @@ async def test_what_was_set_aside_for_a_token_that_was_never_made_is_let_go(alic
     assert (await available(alice), await pending(alice)) == (80, 20)
 
 
-async def test_a_copy_of_the_database_mints_past_the_counters_it_has_forgotten(open_wallet, tmp_path, mint):
+async def test_a_copy_of_the_database_mints_past_the_counters_it_has_forgotten(
+    open_wallet, empty_store, tmp_path, mint
+):
     amount = 37
     async with open_wallet("alice") as alice:
         await alice.mints.add(mint.url)
         await top_up(alice, mint.url, 64)
-    shutil.copytree(tmp_path / "alice", tmp_path / "copy")
+    await to_thread.run_sync(empty_store.copy, tmp_path, "alice", "copy")
     async with open_wallet("alice") as alice:
         await top_up(alice, mint.url, 100)
         await top_up(alice, mint.url, 100)
@@ -182,11 +183,11 @@ async def test_a_copy_of_the_database_mints_past_the_counters_it_has_forgotten(o
 
 
 async def test_a_copy_of_the_database_swaps_past_the_counters_it_has_forgotten(
-    alice, open_wallet, tmp_path, network
+    alice, open_wallet, empty_store, tmp_path, network
 ):
     async with open_wallet("bob") as bob:
         await bob.mints.add(network.url)
-    shutil.copytree(tmp_path / "bob", tmp_path / "copy")
+    await to_thread.run_sync(empty_store.copy, tmp_path, "bob", "copy")
     await top_up(alice, network.url, 300)
     tokens = [Token.parse((await alice.send(network.url, 60, "msat")).token) for _ in range(3)]
     async with open_wallet("bob") as bob:
@@ -198,11 +199,13 @@ async def test_a_copy_of_the_database_swaps_past_the_counters_it_has_forgotten(
         await assert_really_there(copy)
 
 
-async def test_a_copy_of_the_database_finds_out_what_was_spent_since(open_wallet, tmp_path, mint):
+async def test_a_copy_of_the_database_finds_out_what_was_spent_since(
+    open_wallet, empty_store, tmp_path, mint
+):
     async with open_wallet("alice") as alice:
         await alice.mints.add(mint.url)
         await top_up(alice, mint.url, 64)
-    shutil.copytree(tmp_path / "alice", tmp_path / "copy")
+    await to_thread.run_sync(empty_store.copy, tmp_path, "alice", "copy")
     async with open_wallet("alice") as alice, open_wallet("bob") as bob:
         await bob.mints.add(mint.url)
         await bob.receive(Token.parse((await alice.send(mint.url, 32, "msat")).token))

@@ -1,6 +1,5 @@
 """The store's rules: proofs move all together or not at all, counters are taken once, sums are exact."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -15,25 +14,31 @@ from otrta_wallet.custody import hand_out, let_go, take_in
 from otrta_wallet.schema import ProofStatus, metadata
 from otrta_wallet.wallet import VERSION_TABLE
 from tests.otrta_wallet.rows import KEYSET, MINT, NOW, POINT, operation, proof, put, statuses, transaction
+from tests.stores import KINDS
+
+
+@pytest.fixture(params=KINDS)
+def store_kind(request):
+    return request.param
 
 
 @pytest.fixture
-def path(tmp_path, empty_store):
-    return shutil.copy(empty_store, tmp_path / "wallet.sqlite3")
+def url(tmp_path, empty_store):
+    return empty_store.url_in(tmp_path, "store")
 
 
 @pytest.fixture
-def conn(path):
-    with transaction(path) as conn:
+def conn(url):
+    with transaction(url) as conn:
         store.add_mint(conn, MINT, None, NOW)
         store.save_keysets(conn, MINT, [KEYSET])
         yield conn
 
 
 @pytest.mark.parametrize("wrong", ["status", "holder", "unknown"])
-def test_proofs_move_all_together_or_not_at_all(path, wrong):
+def test_proofs_move_all_together_or_not_at_all(url, wrong):
     ours, other = [proof(), proof()], proof()
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         put(conn, ours, ProofStatus.RESERVED, "me")
         if wrong != "unknown":
             put(
@@ -42,7 +47,7 @@ def test_proofs_move_all_together_or_not_at_all(path, wrong):
                 *{"status": (ProofStatus.SENT, "me"), "holder": (ProofStatus.RESERVED, "you")}[wrong],
             )
         before = statuses(conn)
-    with pytest.raises(RuntimeError, match="1 proofs were not reserved"), transaction(path) as conn:
+    with pytest.raises(RuntimeError, match="1 proofs were not reserved"), transaction(url) as conn:
         store.move_proofs(
             conn,
             [p.Y for p in (*ours, other)],
@@ -52,7 +57,7 @@ def test_proofs_move_all_together_or_not_at_all(path, wrong):
             was_held_by="me",
             now=NOW,
         )
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         assert statuses(conn) == before
 
 
@@ -82,18 +87,18 @@ def test_counters_are_taken_once_and_only_forwards(conn):
     assert store.take_counters(conn, KEYSET.id, 1) == 100
 
 
-def test_a_rolled_back_transaction_takes_no_counter(path):
-    with transaction(path) as conn:
+def test_a_rolled_back_transaction_takes_no_counter(url):
+    with transaction(url) as conn:
         store.save_keysets(conn, MINT, [KEYSET])
 
     def take_and_fail():
-        with transaction(path) as conn:
+        with transaction(url) as conn:
             store.take_counters(conn, KEYSET.id, 7)
             raise RuntimeError("undone")
 
     with pytest.raises(RuntimeError, match="undone"):
         take_and_fail()
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         assert store.take_counters(conn, KEYSET.id, 1) == 0
 
 
@@ -190,13 +195,13 @@ def test_a_token_with_a_sent_proof_in_another_shape_is_not_taken_in(conn, change
     assert statuses(conn) == {known.secret: ("sent", "t")}
 
 
-def test_only_available_proofs_are_handed_out(path):
+def test_only_available_proofs_are_handed_out(url):
     ours = proof(8)
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         put(conn, [ours], ProofStatus.RESERVED, "somebody")
-    with pytest.raises(RuntimeError), transaction(path) as conn:
+    with pytest.raises(RuntimeError), transaction(url) as conn:
         hand_out(conn, NOW, MINT, "msat", [ours], None, False, None, "send")
-    with transaction(path) as conn:
+    with transaction(url) as conn:
         assert (store.load_transfers(conn), store.read_history(conn, 9)) == ([], [])
 
 
@@ -210,7 +215,7 @@ def test_a_debts_proofs_are_never_let_go(conn):
     assert statuses(conn) == {held.secret: ("available", None), owed.secret: ("held", "debt:somebody")}
 
 
-def test_the_token_of_a_closed_transfer_is_erased(conn, path):
+def test_the_token_of_a_closed_transfer_is_erased(conn, url):
     ours = proof(8)
     put(conn, [ours], ProofStatus.AVAILABLE)
     transfer = hand_out(conn, NOW, MINT, "msat", [ours], None, False, None, "send")
