@@ -76,10 +76,6 @@ class Server:
         """Bring a database to what was kept: quicker than to drop it and to copy another."""
         self.tell(_PUT_BACK, database)
 
-    def drop(self, database: str) -> None:
-        """Remove a database and whoever is connected to it."""
-        self.tell(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
-
     def tell(self, statement: str, database: str = "postgres") -> None:
         """Run one statement as the server's owner."""
         with psycopg.connect(f"{self._admin} dbname={database}", autocommit=True) as connection:
