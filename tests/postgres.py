@@ -76,6 +76,12 @@ class Server:
         """Bring a database to what was kept: quicker than to drop it and to copy another."""
         self.tell(_PUT_BACK, database)
 
+    def deadlocks(self) -> int:
+        """How often the server has had to end a circle of waiting transactions."""
+        with psycopg.connect(f"{self._admin} dbname=postgres") as connection:
+            row = connection.execute("SELECT sum(deadlocks)::bigint FROM pg_stat_database").fetchone()
+        return int(row[0]) if row is not None else 0
+
     def tell(self, statement: str, database: str = "postgres") -> None:
         """Run one statement as the server's owner."""
         with psycopg.connect(f"{self._admin} dbname={database}", autocommit=True) as connection:
