@@ -23,10 +23,10 @@ from otrta_core import (
 )
 from otrta_core.bech32 import Checksum
 from otrta_core.nostr_profile import NostrProfile
-from otrta_core.p2pk import MAX_SIGNATURES, P2PK, Pathway, SigFlag, read_lock
+from otrta_core.p2pk import P2PK, Pathway, SigFlag, read_lock
 from otrta_core.requests import PAYABLE_PATHS
 from otrta_core.sse import EventReader, data_of, is_done
-from otrta_core.unlocking import read_signatures
+from otrta_core.unlocking import MAX_WITNESS_SIGNATURES, read_signatures
 from otrta_core.usage import output_text, usage_from_body
 from tests.otrta_core.vectors import load
 
@@ -115,7 +115,7 @@ def witness(data: bytes) -> None:
         signatures = read_signatures(data.decode("utf-8", "replace"))
     except LockError:
         return
-    assert len(set(signatures)) == len(signatures) <= MAX_SIGNATURES
+    assert len(set(signatures)) == len(signatures) <= MAX_WITNESS_SIGNATURES
 
 
 def cbor(data: bytes) -> None:
