@@ -25,13 +25,13 @@ class ModelPrice:
         cached_input_msat_per_mtok: per million prompt tokens read from a cache; None: as input.
         cache_write_msat_per_mtok: per million prompt tokens written to a cache; None: as input.
         reasoning_msat_per_mtok: per million reasoning tokens; None: as output.
-        request_msat: per call.
-        image_msat: per image made; None: not sold.
+        request_msat: per call; of a rerank, per search unit.
+        image_msat: per image made; None: not sold, 0: billed by its tokens alone.
         image_input_tokens: prompt tokens that an input image counts as at most; None: images are refused.
-        character_msat_per_million: per million characters (speech); None: not sold.
-        second_msat: per second of audio; None: not sold.
-        max_input_tokens: the model's context, or None.
-        max_output_tokens: the most that one choice can have, or None.
+        character_msat_per_million: per million characters (speech); None: not sold, 0: by its tokens.
+        second_msat: per second of audio; None: not sold, 0: by its tokens.
+        max_input_tokens: the model's context, or None; bounds audio that is priced by the token.
+        max_output_tokens: the most that one choice, image, speech or transcript can have, or None.
         min_msat: the least that a charged call costs, or None.
         max_msat: the most that a call costs, or None.
     """
@@ -123,18 +123,22 @@ _FALLBACK = {
 
 
 class PriceTable:
-    """Prices by model name: exact names first, then the longest glob that fits."""
+    """Prices by name: a deployment's own id, then the model's exact name, then the longest glob that fits.
+
+    Globs are matched by model names alone, case counting.
+    """
 
     def __init__(self, prices: Mapping[str, ModelPrice]) -> None:
         self._exact = {name: price for name, price in prices.items() if not _is_glob(name)}
         globs = [(name, price) for name, price in prices.items() if _is_glob(name)]
         self._globs = sorted(globs, key=lambda item: (-len(item[0]), item[0]))
 
-    def get(self, model: str) -> ModelPrice | None:
-        """Return the price of a model, or None where the table has none."""
-        exact = self._exact.get(model)
-        if exact is not None:
-            return exact
+    def get(self, model: str, deployment: str | None = None) -> ModelPrice | None:
+        """Return the price of a model, or of one deployment of it, or None where the table has none."""
+        for name in (deployment, model):
+            exact = None if name is None else self._exact.get(name)
+            if exact is not None:
+                return exact
         return next((price for glob, price in self._globs if fnmatchcase(model, glob)), None)
 
 
@@ -155,6 +159,7 @@ class Usage:
         images: images made.
         characters: characters spoken.
         seconds: audio seconds, rounded up.
+        search_units: units that a rerank was billed as; 0 for what is no rerank.
     """
 
     prompt_tokens: int = 0
@@ -165,6 +170,7 @@ class Usage:
     images: int = 0
     characters: int = 0
     seconds: int = 0
+    search_units: int = 0
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -189,7 +195,9 @@ def cost_msat(price: ModelPrice, usage: Usage) -> int:
         + usage.characters * (price.character_msat_per_million or 0)
     )
     whole = (
-        price.request_msat + usage.images * (price.image_msat or 0) + usage.seconds * (price.second_msat or 0)
+        price.request_msat * max(1, usage.search_units)
+        + usage.images * (price.image_msat or 0)
+        + usage.seconds * (price.second_msat or 0)
     )
     return price.within_bounds(whole - (-millionths // PER_MILLION))
 

@@ -9,7 +9,7 @@ from typing import Any
 from otrta_core.errors import RequestNotPriceable
 from otrta_core.pricing import PER_MILLION, ModelPrice
 from otrta_core.proof import fee_of_ppk
-from otrta_core.requests import CallRequest
+from otrta_core.requests import OUTPUT_LIMIT_FIELD, OUTPUTLESS, CallRequest
 
 DEFAULT_OUTPUT_TOKENS = 1024
 MIN_OUTPUT_TOKENS = 16
@@ -25,7 +25,8 @@ def quote_msat(
 
     Args:
         price: of the model.
-        request: parsed, or the decoded JSON body of a chat completion or (with ``input``) of embeddings.
+        request: parsed, or the decoded JSON body of a chat completion or (with ``input``) of embeddings;
+            what other kinds of call cost is asked with their ``CallRequest``.
         default_output_tokens: assumed where the request sets no output limit.
 
     Raises:
@@ -51,18 +52,22 @@ def affordable_output_tokens(price: ModelPrice, call: CallRequest, available_msa
     """Return how many output tokens per choice ``available_msat`` can pay for, or None for no limit.
 
     Never more than the model's own maximum and the request's own limit; 0 where not even the prompt, or
-    the price's least, is covered.
+    the price's least, is covered. None too for a covered call of a kind whose output takes no limit.
+
+    Raises:
+        RequestNotPriceable: something in the call has no bound under this price.
     """
+    fixed = _fixed_millionths(price, call)
     if available_msat < price.within_bounds(0):
         return 0
     ceilings = [limit for limit in (price.max_output_tokens, call.output_limit) if limit is not None]
+    if call.kind not in OUTPUT_LIMIT_FIELD:
+        ceilings = []
     if price.max_msat is None or available_msat < price.max_msat:
-        rest = (available_msat - price.request_msat) * PER_MILLION - _prompt_tokens(
-            price, call
-        ) * price.dearest_input
+        rest = available_msat * PER_MILLION - fixed
         if rest < 0:
             return 0
-        if price.dearest_output:
+        if price.dearest_output and call.kind in OUTPUT_LIMIT_FIELD:
             ceilings.append(rest // (price.dearest_output * call.choices))
     return min(ceilings, default=None)
 
@@ -87,17 +92,57 @@ def as_request(request: CallRequest | Mapping[str, Any]) -> CallRequest:
     )
 
 
-def _prompt_tokens(price: ModelPrice, call: CallRequest) -> int:
-    if not call.images:
-        return call.prompt_tokens
-    if price.image_input_tokens is None:
-        raise RequestNotPriceable("this model takes no images here", param="messages")
-    return call.prompt_tokens + call.images * price.image_input_tokens
-
-
 def _bound_msat(price: ModelPrice, call: CallRequest, output_limit: int) -> int:
-    if price.max_output_tokens is not None:
-        output_limit = min(output_limit, price.max_output_tokens)
-    output = 0 if call.kind == "embeddings" else output_limit * call.choices
-    millionths = _prompt_tokens(price, call) * price.dearest_input + output * price.dearest_output
-    return price.within_bounds(price.request_msat - (-millionths // PER_MILLION))
+    millionths = _fixed_millionths(price, call)
+    if call.kind in OUTPUT_LIMIT_FIELD:
+        if price.max_output_tokens is not None:
+            output_limit = min(output_limit, price.max_output_tokens)
+        millionths += output_limit * call.choices * price.dearest_output
+    return price.within_bounds(-(-millionths // PER_MILLION))
+
+
+def _fixed_millionths(price: ModelPrice, call: CallRequest) -> int:
+    """Return the most that a call costs apart from output that a limit caps, in millionths of a msat."""
+    whole = (
+        price.request_msat * max(1, call.search_units)
+        + call.images_made * (price.image_msat or 0)
+        + call.seconds * (price.second_msat or 0)
+    )
+    return (
+        whole * PER_MILLION
+        + _prompt_tokens(price, call) * price.dearest_input
+        + _unlimited_output(price, call) * price.dearest_output
+        + call.characters * (price.character_msat_per_million or 0)
+    )
+
+
+def _prompt_tokens(price: ModelPrice, call: CallRequest) -> int:
+    tokens = call.prompt_tokens
+    if call.images:
+        if price.image_input_tokens is None:
+            raise RequestNotPriceable("this model takes no images here")
+        tokens += call.images * price.image_input_tokens
+    if call.kind == "transcriptions" and price.dearest_input:
+        if price.max_input_tokens is None:
+            raise RequestNotPriceable("this model's price does not bound the tokens of audio")
+        tokens += price.max_input_tokens
+    return tokens
+
+
+def _unlimited_output(price: ModelPrice, call: CallRequest) -> int:
+    """Return the most output tokens that no limit in the request caps."""
+    if call.kind in OUTPUT_LIMIT_FIELD:
+        return call.echoed_tokens
+    if call.kind in OUTPUTLESS:
+        return 0
+    by_the_piece = {
+        "speech": price.character_msat_per_million,
+        "transcriptions": price.second_msat,
+    }.get(call.kind, price.image_msat)
+    if by_the_piece is None:
+        raise RequestNotPriceable(f"this model has no price for {call.kind.replace('_', ' ')} here")
+    if not price.dearest_output:
+        return 0
+    if price.max_output_tokens is None:
+        raise RequestNotPriceable("this model's price does not bound its output")
+    return call.choices * price.max_output_tokens

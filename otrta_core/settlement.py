@@ -1,12 +1,15 @@
 """How a payment divides into cost, fee and change."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from otrta_core.amounts import Unit
 from otrta_core.errors import AmountError
 
 Rounding = Literal["up", "down", "stochastic"]
+
+DRAWS: Final = 1000
+"""How many draws of stochastic rounding there are: as many as a sat has msat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,14 @@ def round_charge_msat(
         rounding: the operator's published policy for what is less than one unit.
         draw: for "stochastic": a uniform number from 0 to 999, drawn once per payment by the caller.
         allow_zero: with "down" and "stochastic", whether a cost above zero may be charged as nothing.
+
+    Raises:
+        AmountError: a negative cost, a draw out of its range, or a policy that is none.
     """
+    if cost_msat < 0:
+        raise AmountError("a cost cannot be negative")
+    if rounding not in get_args(Rounding) or not 0 <= draw < DRAWS:
+        raise AmountError("round up, down, or stochastic with a draw from 0 to 999")
     whole, rest = divmod(cost_msat, unit.msat)
     if rest and (rounding == "up" or (rounding == "stochastic" and draw < rest)):
         whole += 1

@@ -6,80 +6,14 @@ LiteLLM calls, or name the caller to it, are taken out without a word.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from otrta_core import InvalidRequest, UnsupportedParameter, wire
-from otrta_core.requests import Kind
-
-Check = Callable[[Any], bool]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_stop(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(map(_is_text, value)))
-
-
-def _is_any(_value: object) -> bool:
-    return True
-
-
-def _is_function_tools(tools: object) -> bool:
-    return isinstance(tools, list) and all(_is_function_tool(tool) for tool in tools)
-
-
-def _is_function_tool(tool: object) -> bool:
-    # by any other key LiteLLM takes a tool for one that the upstream hosts, and bills apart
-    if not isinstance(tool, Mapping) or not tool.keys() <= {"type", "function", "cache_control"}:
-        return False
-    return tool.get("type") == "function" and _is_function(tool.get("function"))
-
-
-def _are_functions(functions: object) -> bool:
-    return isinstance(functions, list) and all(_is_function(function) for function in functions)
-
-
-def _is_function(function: object) -> bool:
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        return False
-    return function.keys() <= {"name", "description", "parameters", "strict"}
-
-
-def _is_plain_format(value: object) -> bool:
-    if not isinstance(value, Mapping) or not value.keys() <= {"type", "json_schema"}:
-        return False
-    schema = value.get("json_schema")
-    if not (schema is None or isinstance(schema, Mapping)):
-        return False
-    if schema is not None and not schema.keys() <= {"name", "description", "schema", "strict"}:
-        return False
-    return value.get("type") in ("text", "json_object", "json_schema")
-
-
-def _is_tool_choice(value: object) -> bool:
-    if isinstance(value, str):
-        return value in ("auto", "none", "required")
-    return isinstance(value, Mapping) and value.keys() == {"type", "function"} and value["type"] == "function"
-
-
-def _is_function_choice(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, Mapping) and value.keys() == {"name"})
-
-
-def _is_stream_options(value: object) -> bool:
-    return isinstance(value, Mapping) and value.keys() <= {"include_usage", "include_obfuscation"}
-
+from otrta_core import InvalidRequest, wire
+from otrta_core.requests import Kind, chat, embeddings
+from otrta_core.requests.fields import Fields
+from otrta_core.requests.fields import check_fields as check_against
+from otrta_core.requests.tools import is_function_tool
 
 _MESSAGE_FIELDS = frozenset(
     {
@@ -129,67 +63,15 @@ def _is_inline_image(image: object) -> bool:
 _INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|jpg|gif|webp);base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 
-_FIELDS: Mapping[Kind, Mapping[str, Check]] = {
-    "chat": {
-        "model": _is_text,
-        "messages": _are_plain_messages,
-        "stream": _is_bool,
-        "stream_options": _is_stream_options,
-        "max_tokens": _is_any,  # checked when the request was parsed
-        "max_completion_tokens": _is_any,
-        "n": _is_any,
-        "temperature": _is_number,
-        "top_p": _is_number,
-        "presence_penalty": _is_number,
-        "frequency_penalty": _is_number,
-        "stop": _is_stop,
-        "seed": _is_number,
-        "logit_bias": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
-        "logprobs": _is_bool,
-        "top_logprobs": _is_number,
-        "tools": _is_function_tools,
-        "tool_choice": _is_tool_choice,
-        "parallel_tool_calls": _is_bool,
-        "functions": _are_functions,
-        "function_call": _is_function_choice,
-        "response_format": _is_plain_format,
-        "reasoning_effort": _is_text,
-        "verbosity": _is_text,
-        "modalities": lambda value: value == ["text"],
-        "prompt_cache_key": _is_text,
-        "top_k": _is_number,
-    },
-    "embeddings": {
-        "model": _is_text,
-        "input": _is_any,
-        "encoding_format": lambda value: value in ("float", "base64"),
-        "dimensions": _is_number,
-        "input_type": _is_text,
-    },
+def _are_function_tools(tools: object) -> bool:
+    return isinstance(tools, list) and all(isinstance(t, Mapping) and is_function_tool(t) for t in tools)
+
+
+_FIELDS: Final[Mapping[Kind, Fields]] = {
+    "chat": {name: check for name, check in chat.FIELDS.items() if name != "max_output_tokens"}
+    | {"messages": _are_plain_messages, "tools": _are_function_tools},
+    "embeddings": embeddings.FIELDS,
 }
-
-_TAKEN_OUT = frozenset(
-    {
-        "cache",
-        "caching",
-        "fallbacks",
-        "litellm_metadata",
-        "max_retries",
-        "metadata",
-        "no-log",
-        "num_retries",
-        "prompt_cache_retention",
-        "request_timeout",
-        "safety_identifier",
-        "store",
-        "stream_timeout",
-        "tags",
-        "timeout",
-        "ttl",
-        "user",
-    }
-)
-
 
 MAX_CONTAINERS = 100_000
 MAX_ITEMS = 1_000_000
@@ -223,14 +105,7 @@ def check_fields(kind: Kind, body: Mapping[str, Any]) -> None:
         UnsupportedParameter: a field that is not sold, or a value of one that is not.
         InvalidRequest: a value of a wrong type.
     """
-    for name, value in body.items():
-        check = _FIELDS[kind].get(name)
-        if name in _TAKEN_OUT or (check is not None and (value is None or check(value))):
-            continue
-        shown = str(name)[:64]
-        if check in (_is_bool, _is_number, _is_text):
-            raise InvalidRequest(f"{shown} has the wrong type", param=shown)
-        raise UnsupportedParameter(f"{shown} cannot be bought here in this form", param=shown)
+    check_against(body, _FIELDS[kind])
 
 
 def outbound_body(kind: Kind, body: Mapping[str, Any], output_cap: int | None) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from otrta_core import (
     minimum_msat,
     quote_msat,
 )
-from otrta_core.requests import PAYABLE_PATHS
 from otrta_litellm import payments
 from otrta_litellm.answers import GateError
 from otrta_litellm.body_policy import check_fields, has_token_numbers, outbound_body, parse_body
@@ -43,6 +42,7 @@ from otrta_litellm.refusals import (
     spent,
 )
 from otrta_litellm.settings import GatewaySettings
+from otrta_litellm.way import SOLD_PATHS
 from otrta_wallet import (
     MintNotKnown,
     MintUnreachable,
@@ -100,7 +100,7 @@ class Checkout:
             InvalidRequest: the body, or something in it, cannot be bought.
             GateError: the model is unknown or has no price.
         """
-        kind = PAYABLE_PATHS[path]
+        kind = SOLD_PATHS[path]
         body = parse_body(raw_body)
         call = CallRequest.parse(kind, body)
         price = self._prices.price(call.model, kind)

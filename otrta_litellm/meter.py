@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from otrta_core import Usage, wire
+from otrta_core.output_text import output_text
 from otrta_core.sse import MAX_LINE, EventReader, data_of, is_done
-from otrta_core.usage import output_text, usage_from_body
+from otrta_core.usage import usage_from_body
 
 KEPT_TEXT = 256 << 10
 """How much of the delivered text is kept to be counted; what is beyond counts in proportion."""

@@ -72,7 +72,7 @@ class PriceBook:
         return dearest(known) if known and len(known) == len(prices) else None
 
     def _price_of(self, deployment: Deployment) -> ModelPrice | None:
-        price = self._table.get(deployment.group)
+        price = self._table.get(deployment.group, deployment.deployment_id)
         if price is None and self._msat_per_usd is not None:
             price = price_from_usd(deployment.prices, self._msat_per_usd)
         if price is None:

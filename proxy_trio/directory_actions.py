@@ -1,11 +1,11 @@
 """Wallet actions on the lists of mints and gateways, on prices and on settings."""
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select
 
 from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, face_value, quote_msat
-from otrta_core.requests import PAYABLE_PATHS
+from otrta_core.requests import PAYABLE_PATHS, Kind
 from otrta_wallet import MintNotKnown
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.schema import ProofStatus, operations, proofs, quotes
@@ -18,6 +18,9 @@ from proxy_trio.errors import MintInUse
 from proxy_trio.gateway_info import GatewayInfo
 from proxy_trio.gateways import GatewayEntry
 from proxy_trio.schema import calls as calls_table
+
+_QUOTED_KINDS: Final[frozenset[Kind]] = frozenset({"chat", "embeddings"})
+_QUOTED_PATHS: Final = {path: kind for path, kind in PAYABLE_PATHS.items() if kind in _QUOTED_KINDS}
 
 
 async def mints(client: Client, _params: NoParams) -> list[dict[str, Any]]:
@@ -115,9 +118,9 @@ async def gateways_info(client: Client, params: UrlParams) -> dict[str, Any]:
 
 async def quote(client: Client, params: QuoteParams) -> dict[str, Any]:
     """Tell what a request could cost at each gateway that may be paid. Nothing is sent but for info."""
-    kind = PAYABLE_PATHS.get(params.path)
+    kind = _QUOTED_PATHS.get(params.path)
     if kind is None:
-        raise InvalidRequest(f"{params.path} has no price. These have: {', '.join(PAYABLE_PATHS)}.")
+        raise InvalidRequest(f"{params.path} has no price. These have: {', '.join(_QUOTED_PATHS)}.")
     call = CallRequest.parse(kind, params.body)
     quotes_ = []
     for entry in await client.gateways.entries():

@@ -43,6 +43,7 @@ def prices(draw: st.DrawFn) -> ModelPrice:
         image_input_tokens=draw(st.none() | st.integers(0, 5000)),
         character_msat_per_million=draw(maybe_rates),
         second_msat=draw(maybe_rates),
+        max_input_tokens=draw(st.none() | st.integers(1, 10**5)),
         max_output_tokens=draw(st.none() | st.integers(1, 10**5)),
         min_msat=draw(st.none() | st.integers(0, 10**6)),
         max_msat=draw(st.none() | st.integers(0, 10**9)),

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 
 from otrta_core import Usage
-from otrta_core.usage import output_text, usage_from_body
+from otrta_core.output_text import output_text
+from otrta_core.usage import usage_from_body
 from tests.otrta_core.strategies import json_values
 
 PLAIN = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}

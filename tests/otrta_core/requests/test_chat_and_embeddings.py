@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otrta_core import CallRequest, InvalidRequest, RequestNotPriceable, UnsupportedParameter, wire
-from otrta_core.requests import PAYABLE_PATHS
 from tests.otrta_core.strategies import chat_bodies, json_values
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -220,12 +219,6 @@ class TestAnyCall:
         with pytest.raises(InvalidRequest, match="model"):
             CallRequest.parse("chat", {"messages": HELLO})
 
-    def test_the_payable_paths_are_those_of_chat_and_embeddings(self) -> None:
-        assert {path.removeprefix("/v1"): kind for path, kind in PAYABLE_PATHS.items()} == {
-            "/chat/completions": "chat",
-            "/embeddings": "embeddings",
-        }
-
 
 class TestEmbeddings:
     @pytest.mark.parametrize(
@@ -253,9 +246,17 @@ class TestEmbeddings:
             embed(value)
         assert caught.value.param == "input"
 
-    def test_limits_and_choices_mean_nothing_here(self) -> None:
-        body = {"model": "demo-embed", "input": "a", "max_tokens": 5, "n": 3, "stream": True}
-        assert CallRequest.parse("embeddings", body) == embed("a")
+    @pytest.mark.parametrize("name", ["max_tokens", "n", "stream_options", "tools"])
+    def test_fields_of_other_kinds_are_refused(self, name: str) -> None:
+        with pytest.raises(UnsupportedParameter) as caught:
+            CallRequest.parse("embeddings", {"model": "demo-embed", "input": "a", name: 5})
+        assert caught.value.param == name
+
+    @pytest.mark.parametrize(
+        "fields", [{"dimensions": 5}, {"encoding_format": "base64"}, {"input_type": "query"}], ids=str
+    )
+    def test_fields_without_a_price_effect_pass(self, fields: dict[str, Any]) -> None:
+        assert CallRequest.parse("embeddings", {"model": "demo-embed", "input": "a", **fields}) == embed("a")
 
 
 def test_the_bound_is_never_below_the_bytes_of_all_text_in_a_real_body() -> None:
@@ -288,10 +289,7 @@ def test_a_body_nested_near_the_recursion_limit_is_read_or_refused() -> None:
     outcomes = set()
     for depth in range(800, 1100):
         text = (
-            '{"model": "m", "messages": [{"role": "user"}], "response_format": '
-            + "[" * depth
-            + "]" * depth
-            + "}"
+            '{"model": "m", "messages": [{"role": "user", "tool_calls": ' + "[" * depth + "]" * depth + "}]}"
         )
         try:
             CallRequest.parse("chat", wire.from_json(text))
@@ -306,7 +304,7 @@ def test_a_body_nested_too_deep_to_be_written_is_refused() -> None:
     for _ in range(5000):
         nested = [nested]
     with pytest.raises(InvalidRequest, match="too deep"):
-        chat(response_format=nested)
+        chat(messages=[{"role": "user", "tool_calls": nested}])
 
 
 names = [
