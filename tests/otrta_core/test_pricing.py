@@ -174,3 +174,16 @@ def test_the_table_prefers_the_exact_name_then_the_longest_glob() -> None:
 def test_a_model_without_a_price_has_none() -> None:
     assert PriceTable({"demo-*": DEMO}).get("other") is None
     assert PriceTable({}).get("") is None
+
+
+def test_a_deployments_own_price_comes_before_the_models() -> None:
+    own, plain, glob = (ModelPrice(request_msat=at) for at in range(3))
+    table = PriceTable({"id-1": own, "gpt": plain, "*": glob})
+    assert table.get("gpt", "id-1") is own
+    assert table.get("gpt", "id-2") is table.get("gpt") is plain
+    assert table.get("other", "id-2") is glob
+
+
+def test_a_rerank_costs_its_price_per_search_unit() -> None:
+    price = ModelPrice(request_msat=7)
+    assert [cost_msat(price, Usage(search_units=units)) for units in range(4)] == [7, 7, 14, 21]

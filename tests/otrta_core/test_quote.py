@@ -144,6 +144,60 @@ def test_a_raw_body_of_wrong_shape_has_no_quote(body: dict[str, Any]) -> None:
         quote_msat(DEMO, body)
 
 
+class TestWhatIsSold:
+    IMAGES = CallRequest(kind="images", model="m", prompt_tokens=50, choices=2, images_made=2)
+    SPEECH = CallRequest(kind="speech", model="m", prompt_tokens=50, characters=1000)
+    SOUND = CallRequest(kind="transcriptions", model="m", prompt_tokens=50, seconds=10)
+
+    def test_images_cost_their_price_each(self) -> None:
+        assert quote_msat(ModelPrice(image_msat=400), self.IMAGES) == 800
+        priced = ModelPrice(image_msat=0, output_msat_per_mtok=1_000_000, max_output_tokens=6000)
+        assert quote_msat(priced, self.IMAGES) == 2 * 6000
+
+    def test_speech_costs_its_characters(self) -> None:
+        assert quote_msat(ModelPrice(character_msat_per_million=1_500_000), self.SPEECH) == 1500
+
+    def test_audio_costs_its_seconds(self) -> None:
+        assert quote_msat(ModelPrice(second_msat=10), self.SOUND) == 100
+
+    def test_audio_by_the_token_is_bounded_by_the_models_context(self) -> None:
+        priced = ModelPrice(
+            second_msat=0,
+            input_msat_per_mtok=1_000_000,
+            output_msat_per_mtok=2_000_000,
+            max_input_tokens=16_000,
+            max_output_tokens=2000,
+        )
+        assert quote_msat(priced, self.SOUND) == 50 + 16_000 + 4000
+        for lacking in ("max_input_tokens", "max_output_tokens"):
+            with pytest.raises(RequestNotPriceable, match="does not bound"):
+                quote_msat(replace(priced, **{lacking: None}), self.SOUND)
+
+    @pytest.mark.parametrize("call", [IMAGES, SPEECH, SOUND], ids=lambda call: call.kind)
+    def test_what_has_no_price_by_the_piece_is_not_sold(self, call: CallRequest) -> None:
+        chat_price = replace(DEMO, max_input_tokens=500, max_output_tokens=500)
+        with pytest.raises(RequestNotPriceable, match="no price for"):
+            quote_msat(chat_price, call)
+
+    @pytest.mark.parametrize("call", [IMAGES, SPEECH], ids=lambda call: call.kind)
+    def test_output_that_nothing_bounds_is_not_sold(self, call: CallRequest) -> None:
+        priced = ModelPrice(image_msat=0, character_msat_per_million=0, output_msat_per_mtok=1)
+        with pytest.raises(RequestNotPriceable, match="does not bound"):
+            quote_msat(priced, call)
+
+    def test_a_rerank_costs_its_price_for_every_search_unit(self) -> None:
+        call = CallRequest(kind="rerank", model="m", prompt_tokens=50, search_units=3)
+        assert quote_msat(ModelPrice(request_msat=7, output_msat_per_mtok=10**9), call) == 21
+
+    def test_an_echo_is_output_that_the_limit_does_not_cap(self) -> None:
+        call = CallRequest(
+            kind="completions", model="m", prompt_tokens=50, output_limit=20, echoed_tokens=10, choices=2
+        )
+        assert quote_msat(DEMO, call) == 50 + 5 * (2 * 20 + 10)
+        assert affordable_output_tokens(DEMO, call, 50 + 50 + 5 * 2 * 3) == 3
+        assert affordable_output_tokens(DEMO, call, 50 + 49) == 0
+
+
 class TestAffordableOutput:
     @given(prices(), chat_bodies, st.integers(0, 10**8))
     def test_so_many_tokens_are_covered_and_one_more_is_not_unless_at_a_ceiling(

@@ -101,3 +101,16 @@ def test_a_sat_token_is_settled_in_whole_sat(paid_sat: int, cost: int, rounding:
     charge = round_charge_msat(cost, Unit.SAT, rounding, draw=draw)
     s = settle(Unit.SAT.to_msat(paid_sat), 0, charge)
     assert s.charged % 1000 == s.change % 1000 == 0
+
+
+@pytest.mark.parametrize("draw", [-1, 1000])
+def test_a_draw_out_of_its_range_is_refused(draw: int) -> None:
+    with pytest.raises(AmountError, match="draw"):
+        round_charge_msat(110, Unit.SAT, "stochastic", draw=draw)
+
+
+def test_a_policy_that_is_none_and_a_negative_cost_are_refused() -> None:
+    with pytest.raises(AmountError, match="round up"):
+        round_charge_msat(110, Unit.SAT, "nearest")  # type: ignore[arg-type]
+    with pytest.raises(AmountError, match="negative"):
+        round_charge_msat(-1, Unit.SAT)
