@@ -26,6 +26,7 @@ from otrta_core.errors import (
     AmountError,
     DleqInvalid,
     InvalidRequest,
+    InvoiceError,
     KeysetError,
     LockError,
     MintQuoteError,
@@ -37,6 +38,7 @@ from otrta_core.errors import (
     TokenTooLarge,
     UnsupportedParameter,
 )
+from otrta_core.invoice import invoice_amount_msat, normalize_invoice
 from otrta_core.keyset import Keyset, derive_keyset_id_v1, derive_keyset_id_v2, resolve_keyset_id
 from otrta_core.mint_quote import BatchMint, MintQuote, quote_signature_holds, sign_quote
 from otrta_core.p2pk import P2PK, CommonLock, Pathway, SigFlag, common_lock, lock_satisfies, read_lock
@@ -74,6 +76,7 @@ __all__ = [
     "Dleq",
     "DleqInvalid",
     "InvalidRequest",
+    "InvoiceError",
     "Keyset",
     "KeysetError",
     "LockError",
@@ -117,9 +120,11 @@ __all__ = [
     "format_msat",
     "hash_to_curve",
     "input_fee",
+    "invoice_amount_msat",
     "is_uneconomic",
     "lock_satisfies",
     "minimum_msat",
+    "normalize_invoice",
     "parse_amount_msat",
     "pick_exact",
     "quote_msat",

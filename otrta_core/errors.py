@@ -6,6 +6,7 @@
      ├── TokenError                 token_malformed, 400
      │    └── TokenTooLarge         token_too_large, 400
      ├── PaymentRequestError        payment_request_malformed, 400
+     ├── InvoiceError               invoice_malformed, 400
      ├── KeysetError                keyset_unknown, 400
      ├── LockError                  lock_not_accepted, 400
      ├── MintQuoteError             mint_quote_invalid, 400
@@ -52,6 +53,12 @@ class PaymentRequestError(OtrtaError):
     """The text is not a payment request (NUT-18) that this version can read."""
 
     code = "payment_request_malformed"
+
+
+class InvoiceError(OtrtaError):
+    """The text is not a Lightning invoice (BOLT 11), or one that cannot be paid from here."""
+
+    code = "invoice_malformed"
 
 
 class KeysetError(OtrtaError):
