@@ -4,12 +4,15 @@ Everything asynchronous runs unchanged under asyncio and Trio, through anyio.
 """
 
 from otrta_wallet.errors import (
+    InvoicePaid,
     MintError,
     MintNotKnown,
     MintRefused,
     MintUnreachable,
     NotEnoughFunds,
     OutcomeUnknown,
+    PaymentFailed,
+    QuoteExpired,
     QuoteNotPaid,
     StoreUnavailable,
     TokenPending,
@@ -19,10 +22,13 @@ from otrta_wallet.errors import (
     WalletBusy,
     WalletError,
 )
-from otrta_wallet.records import MintBalance, Operation, Quote, Transfer
+from otrta_wallet.records import Melt, MeltQuote, MintBalance, Operation, Quote, Transfer
 from otrta_wallet.wallet import Wallet
 
 __all__ = [
+    "InvoicePaid",
+    "Melt",
+    "MeltQuote",
     "MintBalance",
     "MintError",
     "MintNotKnown",
@@ -31,7 +37,9 @@ __all__ = [
     "NotEnoughFunds",
     "Operation",
     "OutcomeUnknown",
+    "PaymentFailed",
     "Quote",
+    "QuoteExpired",
     "QuoteNotPaid",
     "StoreUnavailable",
     "TokenPending",

@@ -7,7 +7,7 @@ and one whose giver was told that it is journalled.
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -16,11 +16,18 @@ from otrta_core import Proof, input_fee
 from otrta_wallet import journal, store
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.mint_client import ProofState
-from otrta_wallet.records import Operation, OperationKind, Output, StoredQuoteState, TransferState
+from otrta_wallet.records import (
+    Operation,
+    OperationKind,
+    Output,
+    StoredMeltState,
+    StoredQuoteState,
+    TransferState,
+)
 from otrta_wallet.schema import ProofStatus, operation_inputs, proofs
 
 WATCH_S = 86_400.0
-"""How long a failed operation whose post may still land is looked at."""
+"""How long a failed operation whose post may still land is looked at, and a melt whose change may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,21 @@ class Failure:
     promised: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """How the payment of an invoice ended.
+
+    Attributes:
+        preimage: its receipt, where the mint gave one.
+        input_fee: of the inputs, in their unit.
+        change_is_all: whether the mint itself said that this is all the change there is.
+    """
+
+    preimage: str | None = field(repr=False)
+    input_fee: int
+    change_is_all: bool
+
+
 def finish(
     conn: Connection,
     operation: Operation,
@@ -49,14 +71,29 @@ def finish(
     made: Sequence[Proof],
     participants: Sequence[journal.Participant],
     now: float,
+    payment: Payment | None = None,
 ) -> bool:
     """Store the new proofs and give up the inputs.
+
+    Args:
+        conn: in the caller's transaction.
+        operation: prepared, or failed and seen to have happened after all.
+        planned: the outputs that were signed; of a melt those of the blanks that came back, with amounts.
+        made: their proofs.
+        participants: who hears of it.
+        now: unix time.
+        payment: of a melt, how it ended.
 
     Returns:
         False, and nothing changed, where somebody else has closed it already.
     """
-    if not journal.set_state(conn, operation.id, was=operation.state, now_is="done", now=now):
+    values: dict[str, Any] = {}
+    if payment is not None:
+        operation, values = _paid(conn, operation, made, payment, now)
+    if not journal.set_state(conn, operation.id, was=operation.state, now_is="done", now=now, **values):
         return False
+    if payment is not None:
+        _note_payment(conn, operation, planned, payment)
     holders = [(proof, output.holder) for proof, output in zip(made, planned, strict=True)]
     store.insert_proofs(
         conn, holders, mint=operation.mint, unit=operation.unit, status=ProofStatus.AVAILABLE, now=now
@@ -109,7 +146,57 @@ _INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
     "redeem": ProofStatus.INCOMING,
     "swap": ProofStatus.RESERVED,
     "reclaim": ProofStatus.RESERVED,
+    "melt": ProofStatus.RESERVED,
 }
+
+
+def _paid(
+    conn: Connection, op: Operation, made: Sequence[Proof], payment: Payment, now: float
+) -> tuple[Operation, dict[str, Any]]:
+    """Say what a melt has cost, and whether more of its change may come."""
+    fee = journal.input_amount(conn, op.id) - op.amount - sum(proof.amount for proof in made)
+    values: dict[str, Any] = {"fee": fee}
+    owed = _owed(conn, op, fee, payment)
+    if owed or (fee > payment.input_fee and not payment.change_is_all):
+        values["watch_until"] = now + WATCH_S
+    return replace(op, fee=fee), values
+
+
+def _owed(conn: Connection, op: Operation, fee: int, payment: Payment) -> int:
+    quote = store.load_melt_quote(conn, op.quote_id or "")
+    return 0 if quote is None else max(0, fee - payment.input_fee - quote.fee_reserve)
+
+
+def _note_payment(conn: Connection, op: Operation, change: Sequence[Output], payment: Payment) -> None:
+    for output in change:
+        journal.note_change(conn, op.id, output)
+    store.set_melt_state(
+        conn,
+        op.quote_id or "",
+        was=("open", "paying", "paid", "expired"),
+        now_is="paid",
+        preimage=payment.preimage,
+        owed=_owed(conn, op, op.fee, payment),
+    )
+
+
+def add_late_change(
+    conn: Connection, operation: Operation, change: Sequence[Output], made: Sequence[Proof], now: float
+) -> int:
+    """Store change that the mint signed after its melt was done, and return what is new of it."""
+    new = [
+        (proof, output.holder)
+        for output, proof in zip(change, made, strict=True)
+        if journal.note_change(conn, operation.id, output)
+    ]
+    amount = sum(proof.amount for proof, _ in new)
+    if amount:
+        mint, unit = operation.mint, operation.unit
+        store.insert_proofs(conn, new, mint=mint, unit=unit, status=ProofStatus.AVAILABLE, now=now)
+        journal.note_late_change(conn, operation.id, amount)
+        store.note_repaid(conn, operation.quote_id or "", amount)
+        store.record(conn, "change", amount, unit=unit, mint=mint, reference=operation.id, now=now)
+    return amount
 
 
 def _spend_inputs(conn: Connection, op: Operation, now: float) -> None:
@@ -193,12 +280,18 @@ def _reclaim_finished(conn: Connection, op: Operation, now: float) -> None:
         store.record(conn, "reclaim", op.amount, unit=op.unit, fee=op.fee, mint=op.mint, now=now)
 
 
+def _melt_finished(conn: Connection, op: Operation, now: float) -> None:
+    gone = op.amount + op.fee
+    store.record(conn, "pay", -gone, unit=op.unit, fee=op.fee, mint=op.mint, reference=op.id, now=now)
+
+
 _FINISHED: Mapping[OperationKind, Callable[[Connection, Operation, float], None]] = {
     "mint": _mint_finished,
     "receive": _receive_finished,
     "redeem": _redeem_finished,
     "swap": _swap_finished,
     "reclaim": _reclaim_finished,
+    "melt": _melt_finished,
 }
 
 
@@ -259,6 +352,19 @@ def _reclaim_failed(
     store.set_transfer_state(conn, op.reference or "", was=("reclaiming",), now_is=now_is, now=now)
 
 
+def _melt_failed(
+    conn: Connection,
+    op: Operation,
+    verdict: Verdict,
+    spent: Sequence[Proof],
+    kept: Sequence[Proof],
+    now: float,
+) -> None:
+    _swap_failed(conn, op, verdict, spent, kept, now)
+    now_is: StoredMeltState = "paid" if verdict is Verdict.FAIL_PAID else "open"
+    store.set_melt_state(conn, op.quote_id or "", was=("paying",), now_is=now_is)
+
+
 _FAILED: Mapping[
     OperationKind,
     Callable[[Connection, Operation, Verdict, Sequence[Proof], Sequence[Proof], float], None],
@@ -268,4 +374,5 @@ _FAILED: Mapping[
     "redeem": _token_failed,
     "swap": _swap_failed,
     "reclaim": _reclaim_failed,
+    "melt": _melt_failed,
 }

@@ -21,12 +21,31 @@ none signed        all UNSPENT, quote PAID    unknown     POST_AGAIN
 none signed        all UNSPENT, quote PAID    refused     FAIL_REFUSED
   … and may land   all UNSPENT, quote PAID    refused     WAIT
 =================  =========================  ==========  ==================
+
+Paying an invoice is decided by the mint's quote first, since its change may be nothing. It is never posted
+again for an answer that was lost, only where the mint was too busy for it: whoever wants it paid after all
+says so. "Gone" is a quote that the mint does not know any more; the first row that applies counts.
+
+=================  =================  =========  ===============  ==================
+quote              inputs             change     posts            verdict
+=================  =================  =========  ===============  ==================
+PAID               all SPENT          any        any              FINISH
+any                any PENDING        any        any              WAIT
+PENDING            any                any        any              WAIT
+gone               any SPENT          any        any              WAIT
+UNPAID             all UNSPENT        none       mint was busy    POST_AGAIN
+any                any                any        one may land     WAIT
+UNPAID or PAID     any SPENT          any        none may land    FAIL_SPENT
+PAID               all UNSPENT        any        none may land    FAIL_PAID
+UNPAID or gone     all UNSPENT        signed     refused          NEW_OUTPUTS
+UNPAID or gone     all UNSPENT        otherwise  none may land    FAIL_REFUSED
+=================  =================  =========  ===============  ==================
 """
 
 from collections.abc import Collection
 from enum import Enum, auto
 
-from otrta_wallet.mint_client import ProofState, QuoteState
+from otrta_wallet.mint_client import PaymentState, ProofState, QuoteState
 
 
 class Verdict(Enum):
@@ -39,6 +58,7 @@ class Verdict(Enum):
     FAIL_REFUSED = auto()
     FAIL_SPENT = auto()
     FAIL_PENDING = auto()
+    FAIL_PAID = auto()
 
 
 def given_up(input_states: Collection[ProofState], quote_state: QuoteState | None) -> bool:
@@ -82,3 +102,37 @@ def decide(
     if not refused:
         return Verdict.POST_AGAIN
     return Verdict.WAIT if may_land else Verdict.FAIL_REFUSED
+
+
+def decide_melt(
+    *,
+    quote_state: PaymentState | None,
+    input_states: Collection[ProofState],
+    signed: bool,
+    refused: bool,
+    busy: bool,
+    may_land: bool,
+) -> Verdict:
+    """Decide by the mint's state what became of paying an invoice.
+
+    Args:
+        quote_state: of the quote; None where the mint does not know it any more.
+        input_states: of the inputs.
+        signed: whether the mint has signed any of our blanks.
+        refused: whether the mint itself answered the last post with a refusal.
+        busy: whether it answered the last post that it is asked too much.
+        may_land: whether a post without an answer is so recent that the mint may still carry it out.
+    """
+    if quote_state == "PAID" and set(input_states) == {"SPENT"}:
+        return Verdict.FINISH
+    if "PENDING" in input_states or quote_state == "PENDING":
+        return Verdict.WAIT
+    if busy and quote_state == "UNPAID" and "SPENT" not in input_states and not signed:
+        return Verdict.POST_AGAIN
+    if may_land or (quote_state is None and "SPENT" in input_states):
+        return Verdict.WAIT
+    if "SPENT" in input_states:
+        return Verdict.FAIL_SPENT
+    if quote_state == "PAID":
+        return Verdict.FAIL_PAID
+    return Verdict.NEW_OUTPUTS if signed and refused else Verdict.FAIL_REFUSED

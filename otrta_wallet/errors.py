@@ -9,6 +9,7 @@
           │    ├── OutcomeUnknown    outcome_unknown, 503: journalled; recovery decides by the mint's state
           │    │    └── MintBusy     mint_busy, 503: the mint said that it is asked too much
           │    └── MintRefused       token_invalid, 400: the mint answered no, and nothing changed hands
+          │         └── PaymentFailed  payment_failed, 400: the invoice was not paid, its money is back
           ├── MintNotKnown           mint_not_accepted, 400
           ├── UnitMismatch           unit_not_accepted, 400
           ├── TokenSpent             token_already_spent, 400
@@ -16,6 +17,8 @@
           ├── TokenUneconomic        token_uneconomic, 400
           ├── NotEnoughFunds         wallet_empty, 402
           ├── QuoteNotPaid           quote_not_paid, 402
+          ├── QuoteExpired           quote_expired, 400
+          ├── InvoicePaid            invoice_paid, 409
           ├── WalletBusy             wallet_busy, 409
           └── StoreUnavailable       store_unavailable, 503: the database; what was begun is journalled
 """
@@ -79,6 +82,12 @@ class MintRefused(MintError):
         self.mint_code = mint_code
 
 
+class PaymentFailed(MintRefused):
+    """The mint could not pay an invoice; what was set aside for it can be spent again."""
+
+    code = "payment_failed"
+
+
 class MintNotKnown(WalletError):
     """The token is of a mint that this wallet does not use."""
 
@@ -122,6 +131,19 @@ class QuoteNotPaid(WalletError):
 
     code = "quote_not_paid"
     http_status = 402
+
+
+class QuoteExpired(WalletError):
+    """The mint's offer to pay an invoice has run out."""
+
+    code = "quote_expired"
+
+
+class InvoicePaid(WalletError):
+    """The invoice is paid already, or being paid."""
+
+    code = "invoice_paid"
+    http_status = 409
 
 
 class WalletBusy(WalletError):

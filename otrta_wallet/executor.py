@@ -3,27 +3,30 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 from anyio import to_thread
 from sqlalchemy import Connection
 
-from otrta_core import OtrtaError, Proof
+from otrta_core import OtrtaError, Proof, input_fee
 from otrta_wallet import closing, journal, rate_limit
-from otrta_wallet.closing import Failure
-from otrta_wallet.decisions import Verdict, decide, given_up
+from otrta_wallet.closing import Failure, Payment
+from otrta_wallet.decisions import Verdict, decide, decide_melt, given_up
 from otrta_wallet.errors import (
     MintBusy,
     MintError,
     MintRefused,
     MintUnreachable,
     OutcomeUnknown,
+    PaymentFailed,
     TokenPending,
     TokenSpent,
 )
+from otrta_wallet.melt_evidence import MeltEvidence, Signed, ask_change, ask_melt
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import MINT_PATH, SWAP_PATH, BlindSignature, ProofState, QuoteState
-from otrta_wallet.outputs import make_proofs
+from otrta_wallet.outputs import make_change, make_proofs
 from otrta_wallet.records import Operation, OperationKind, Output
 from otrta_wallet.renewal import Renewal
 from otrta_wallet.transactions import Transactions
@@ -36,7 +39,7 @@ _PAUSES_S = (0.15, 0.45, 1.35)
 """How long to wait after each post that is to be repeated; there are as many posts as pauses."""
 _SECOND_LOOK_S = 1.0
 _FOREIGN = frozenset({"receive", "redeem"})
-_OURS = frozenset({"swap", "mint"})
+_OURS = frozenset({"swap", "mint", "melt"})
 _PATHS: Mapping[OperationKind, str] = {"mint": MINT_PATH}
 
 
@@ -152,7 +155,9 @@ class Executor:
         return running.result
 
     async def look_again(self, operation: Operation) -> bool:
-        """Finish a failed operation whose post landed late after all; tells whether it did.
+        """Finish a failed operation whose post landed late after all, or store change of a melt that did.
+
+        Tells whether there was anything.
 
         Raises:
             MintError: the mint could not be asked, or answered nonsense.
@@ -161,7 +166,9 @@ class Executor:
             return False
         running = self._active[operation.id] = _Running()
         try:
-            ys, _, planned = (await self._db.run(_load, operation.id))[1]
+            operation, (ys, inputs, planned) = await self._db.run(_load, operation.id)
+            if operation.kind == "melt":
+                return await self._look_at_melt(operation, ys, inputs, planned)
             if not planned:
                 return False
             await self._mints.know(operation.mint, {output.keyset_id for output in planned})
@@ -220,6 +227,10 @@ class Executor:
         operation, unanswered_at = attempt.operation, attempt.unanswered_at
         if unanswered_at is None or attempt.refusal is not None or attempt.was_busy:
             return None
+        if (
+            operation.kind == "melt"
+        ):  # it may not have arrived: nobody wants to pay long after he asked for it
+            return None
         try:
             info = await self._mints.info(operation.mint, tries=1)
         except MintError:
@@ -237,7 +248,7 @@ class Executor:
         elif self._worker.shared:
             await self._note_post(operation, None)
         try:
-            return await self._finish(operation, attempt.planned, await self._send(attempt))
+            return await self._send(attempt)
         except MintUnreachable as error:
             if attempt.unanswered_at is None:
                 await self._close(attempt, Verdict.FAIL_REFUSED, {}, error)
@@ -251,15 +262,29 @@ class Executor:
             await self._note_post(operation, attempt.unanswered_at)
         return None
 
-    async def _send(self, attempt: _Attempt) -> list[BlindSignature]:
-        client = self._mints.client(attempt.operation.mint)
+    async def _send(self, attempt: _Attempt) -> Operation:
+        operation = attempt.operation
+        client = self._mints.client(operation.mint)
         messages = [output.message() for output in attempt.planned]
-        if attempt.operation.kind == "mint":
-            return await client.mint(attempt.operation.quote_id or "", messages)
-        return await client.swap(attempt.inputs, messages)
+        match operation.kind:
+            case "melt":
+                reply = await client.melt(operation.quote_id or "", attempt.inputs, messages)
+                change = reply.change or ()
+                if reply.state != "PAID" or len(change) > len(attempt.planned):
+                    raise OutcomeUnknown("the mint has not said that the invoice is paid", operation.id)
+                signed = list(zip(attempt.planned, change, strict=False))
+                payment = Payment(reply.payment_preimage, operation.fee, change_is_all=True)
+                return await self._finish_melt(operation, attempt.inputs, signed, payment)
+            case "mint":
+                signatures = await client.mint(operation.quote_id or "", messages)
+            case _:
+                signatures = await client.swap(attempt.inputs, messages)
+        return await self._finish(operation, attempt.planned, signatures)
 
     async def _resolve(self, attempt: _Attempt) -> Operation | None:
         """End the operation by the mint's state, or return None where it should be posted (again)."""
+        if attempt.operation.kind == "melt":
+            return await self._resolve_melt(attempt)
         operation, refusal, unanswered_at = attempt.operation, attempt.refusal, attempt.unanswered_at
         try:
             evidence = await self._ask(attempt)
@@ -270,7 +295,7 @@ class Executor:
             outputs=len(attempt.planned),
             refused=refusal is not None,
             foreign=operation.kind in _FOREIGN and unanswered_at is None,
-            may_land=unanswered_at is not None and self._db.now() - unanswered_at < LANDS_WITHIN_S,
+            may_land=self._may_land(attempt),
             input_states=list(evidence.states.values()),
             quote_state=evidence.quote_state,
         )
@@ -281,10 +306,45 @@ class Executor:
                 return None
             case Verdict.WAIT:
                 raise _unknown(operation)
+        return await self._give_up(attempt, verdict, evidence.states)
+
+    async def _resolve_melt(self, attempt: _Attempt) -> Operation | None:
+        operation = attempt.operation
+        client = self._mints.client(operation.mint)
+        ys = [proof.Y for proof in attempt.inputs]
+        try:
+            evidence = await ask_melt(client, operation, ys, attempt.planned, _SECOND_LOOK_S)
+        except MintError as error:
+            raise _unknown(operation) from error
+        verdict = decide_melt(
+            quote_state=evidence.quote_state,
+            input_states=list(evidence.states.values()),
+            signed=bool(evidence.change),
+            refused=attempt.refusal is not None,
+            busy=attempt.was_busy,
+            may_land=self._may_land(attempt),
+        )
+        match verdict:
+            case Verdict.FINISH:
+                return await self._finish_paid(operation, attempt.inputs, evidence)
+            case Verdict.POST_AGAIN:
+                return None
+            case Verdict.WAIT:
+                raise _unknown(operation)
+        return await self._give_up(attempt, verdict, evidence.states)
+
+    def _may_land(self, attempt: _Attempt) -> bool:
+        at = attempt.unanswered_at
+        return at is not None and self._db.now() - at < LANDS_WITHIN_S
+
+    async def _give_up(
+        self, attempt: _Attempt, verdict: Verdict, states: Mapping[str, ProofState]
+    ) -> Operation | None:
+        """Close an operation that did not happen, unless new outputs give it another try."""
         if await self._renewed(attempt, verdict):
             return None
-        reason = _why(operation, verdict, refusal)
-        await self._close(attempt, verdict, evidence.states, reason)
+        reason = _why(attempt.operation, verdict, attempt.refusal)
+        await self._close(attempt, verdict, states, reason)
         raise reason
 
     async def _renewed(self, attempt: _Attempt, verdict: Verdict) -> bool:
@@ -293,7 +353,7 @@ class Executor:
             if verdict is Verdict.NEW_OUTPUTS:
                 attempt.planned = await self._renewal.past_used_counters(attempt.operation, attempt.planned)
                 return True
-            if verdict is not Verdict.FAIL_REFUSED or attempt.refusal is None:
+            if verdict is not Verdict.FAIL_REFUSED or attempt.refusal is None or not attempt.planned:
                 return False
             planned = await self._renewal.on_active_keyset(
                 attempt.operation, attempt.planned, replan=attempt.unanswered_at is None
@@ -341,6 +401,55 @@ class Executor:
 
         return await self._db.run(finish)
 
+    async def _finish_paid(
+        self, operation: Operation, inputs: Sequence[Proof], evidence: MeltEvidence
+    ) -> Operation:
+        fee = input_fee(inputs, self._mints.fee_ppk(operation.mint))
+        payment = Payment(evidence.preimage, fee, change_is_all=False)
+        return await self._finish_melt(operation, inputs, evidence.change, payment)
+
+    async def _finish_melt(
+        self, operation: Operation, inputs: Sequence[Proof], signed: Signed, payment: Payment
+    ) -> Operation:
+        at_most = sum(p.amount for p in inputs) - operation.amount - payment.input_fee
+        change, made = await self._make_change(operation, signed, at_most)
+
+        def finish(conn: Connection, now: float) -> Operation:
+            closing.finish(conn, operation, change, made, self._participants, now, payment)
+            return journal.load(conn, operation.id)
+
+        return await self._db.run(finish)
+
+    async def _make_change(
+        self, operation: Operation, signed: Signed, at_most: int
+    ) -> tuple[list[Output], list[Proof]]:
+        keysets = self._mints.keysets(operation.mint)
+        make = partial(make_change, self._seed, keysets, signed, at_most=at_most)
+        try:
+            return await to_thread.run_sync(make)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(error.message, operation.id) from None
+
+    async def _look_at_melt(
+        self,
+        operation: Operation,
+        ys: Sequence[str],
+        inputs: Sequence[Proof],
+        planned: Sequence[Output],
+    ) -> bool:
+        client = self._mints.client(operation.mint)
+        if operation.state == "failed":
+            evidence = await ask_melt(client, operation, ys, planned, _SECOND_LOOK_S)
+            if evidence.quote_state != "PAID" or evidence.contradicts_itself:
+                return False
+            return (await self._finish_paid(operation, inputs, evidence)).state == "done"
+        signed = await ask_change(client, [blank for blank in planned if blank.amount == 0])
+        at_most = operation.fee - input_fee(inputs, self._mints.fee_ppk(operation.mint))
+        change, made = await self._make_change(operation, signed, at_most)
+        return bool(
+            await self._db.run(lambda conn, now: closing.add_late_change(conn, operation, change, made, now))
+        )
+
     async def _close(
         self, attempt: _Attempt, verdict: Verdict, states: Mapping[str, ProofState], reason: OtrtaError
     ) -> None:
@@ -387,10 +496,15 @@ def _is_given_up(evidence: _Evidence) -> bool:
 def _as_it_ended(operation: Operation) -> Operation:
     if operation.state == "done":
         return operation
-    raise MintRefused(operation.error or "the operation was given up", 400)
+    error = PaymentFailed if operation.kind == "melt" else MintRefused
+    raise error(operation.error or "the operation was given up", 400)
 
 
 def _unknown(operation: Operation) -> OutcomeUnknown:
+    if operation.kind == "melt":
+        return OutcomeUnknown(
+            "the payment is on its way: it is journalled, and recovery finds out how it ended", operation.id
+        )
     return OutcomeUnknown(
         "the mint's answer is not known yet: it is journalled and will be settled by recovery", operation.id
     )
@@ -400,6 +514,15 @@ def _why(operation: Operation, verdict: Verdict, refusal: MintRefused | None) ->
     match verdict:
         case Verdict.FAIL_SPENT if operation.kind == "mint":
             return MintRefused("the invoice's e-cash was issued already, and not to this wallet", 400)
+        case Verdict.FAIL_SPENT if operation.kind == "melt":
+            return TokenSpent("what was to pay the invoice has been spent already, and not by this wallet")
+        case Verdict.FAIL_PAID:
+            return PaymentFailed("the invoice is paid already, and not with this wallet's money", 400)
+        case Verdict.FAIL_REFUSED if operation.kind == "melt":
+            why = "the mint did not pay the invoice: nothing was spent"
+            if refusal is None:
+                return PaymentFailed(why, 400)
+            return PaymentFailed(f"{why} ({refusal.message})", refusal.status, refusal.mint_code)
         case Verdict.FAIL_SPENT:
             return TokenSpent("the token has been spent already")
         case Verdict.FAIL_PENDING:

@@ -19,8 +19,8 @@ from otrta_core import Keyset, Proof
 from otrta_wallet import store
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.outputs import make_outputs
-from otrta_wallet.records import Operation, OperationState, Output
-from otrta_wallet.schema import operation_inputs, operations, outputs
+from otrta_wallet.records import Operation, OperationKind, OperationState, Output
+from otrta_wallet.schema import operation_inputs, operations, outputs, proofs
 from otrta_wallet.workers import is_alive, own_id
 
 
@@ -64,11 +64,13 @@ def plan_outputs(
     keyset: Keyset,
     amounts: Sequence[tuple[int, str | None]],
 ) -> list[Output]:
-    """Take counters and write the outputs, in ascending order of amount (NUT-03)."""
+    """Take counters and write the outputs, in ascending order of amount (NUT-03); 0 makes a blank."""
     ordered = sorted(amounts, key=lambda item: item[0])
     first = store.take_counters(conn, keyset.id, len(ordered))
     planned = make_outputs(seed, keyset.id, first, ordered)
     conn.execute(delete(outputs).where(outputs.c.operation_id == operation_id))
+    if not planned:
+        return planned
     conn.execute(
         insert(outputs),
         [
@@ -111,15 +113,20 @@ def by_reference(conn: Connection, reference: str) -> list[Operation]:
     return [_operation(row) for row in conn.execute(query)]
 
 
-def of_quote(conn: Connection, quote_id: str) -> list[Operation]:
-    """Return the operations that mint a quote, oldest first."""
-    query = select(operations).where(operations.c.quote_id == quote_id).order_by(operations.c.created_at)
+def of_quote(conn: Connection, quote_id: str, kind: OperationKind = "mint") -> list[Operation]:
+    """Return the operations that mint (or melt) a quote, oldest first."""
+    ours = operations.c.quote_id == quote_id, operations.c.kind == kind
+    query = select(operations).where(*ours).order_by(operations.c.created_at)
     return [_operation(row) for row in conn.execute(query)]
 
 
 def watched(conn: Connection, now: float, *, due_at: float | None = None) -> list[Operation]:
-    """Return the failed operations whose post may still land; with ``due_at`` those due by then."""
-    query = select(operations).where(operations.c.state == "failed", operations.c.watch_until > now)
+    """Return the failed operations whose post may still land, and the melts whose change may still come.
+
+    With ``due_at`` those that are due by then.
+    """
+    ended = operations.c.state.in_(("failed", "done"))
+    query = select(operations).where(ended, operations.c.watch_until > now)
     if due_at is not None:
         query = query.where(operations.c.next_look_at <= due_at)
     return [_operation(row) for row in conn.execute(query)]
@@ -236,6 +243,28 @@ def _ours(conn: Connection, operation_id: str) -> tuple[ColumnElement[bool], ...
         operations.c.state == "prepared",
         operations.c.owner == own_id(conn),
     )
+
+
+def note_change(conn: Connection, operation_id: str, signed: Output) -> bool:
+    """Write down what a blank turned out to be worth; False where that was known already."""
+    blank = (
+        outputs.c.operation_id == operation_id,
+        outputs.c.position == signed.position,
+        outputs.c.amount == 0,
+    )
+    return conn.execute(update(outputs).where(*blank).values(amount=signed.amount)).rowcount == 1
+
+
+def note_late_change(conn: Connection, operation_id: str, amount: int) -> None:
+    """Take change that came late off the fee of a melt that is done."""
+    query = update(operations).where(operations.c.id == operation_id, operations.c.state == "done")
+    conn.execute(query.values(fee=operations.c.fee - amount))
+
+
+def input_amount(conn: Connection, operation_id: str) -> int:
+    """Return what the inputs of an operation are worth together."""
+    query = select(proofs.c.amount).join(operation_inputs, operation_inputs.c.y == proofs.c.y)
+    return sum(conn.execute(query.where(operation_inputs.c.operation_id == operation_id)).scalars())
 
 
 def note_origin(conn: Connection, operation_id: str, y: str, came_from: str) -> None:

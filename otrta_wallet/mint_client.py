@@ -1,4 +1,4 @@
-"""Talking to one mint over HTTP (NUT-01, 02, 03, 04, 06, 07, 09, 19, 23).
+"""Talking to one mint over HTTP (NUT-01 to 09, 19, 23).
 
 Replies are read to a bound, parsed by pydantic, and every failure becomes one of three errors: nothing was
 sent, the mint refused, or the outcome is unknown. A mint that is asked too much is left alone for a while.
@@ -30,7 +30,7 @@ TRIES = 3
 _FIRST_PAUSE_S = 0.2
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
-MINT_PATH, SWAP_PATH = "/v1/mint/bolt11", "/v1/swap"
+MINT_PATH, MELT_PATH, SWAP_PATH = "/v1/mint/bolt11", "/v1/melt/bolt11", "/v1/swap"
 _TOO_MANY, _UNAVAILABLE = 429, 503
 _NOT_DECIDED = frozenset({408, 425, 429})
 """Answers of 4xx that say nothing about whether the request was or will be carried out."""
@@ -40,6 +40,7 @@ Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]+$", max_length=130
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 ProofState = Literal["UNSPENT", "PENDING", "SPENT"]
 QuoteState = Literal["UNPAID", "PAID", "ISSUED", "PENDING"]
+PaymentState = Literal["UNPAID", "PENDING", "PAID"]
 
 
 class _Reply(BaseModel):
@@ -122,6 +123,22 @@ class MintQuote(_Reply):
     unit: str | None = None
     state: QuoteState
     expiry: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+
+
+class MeltReply(_Reply):
+    """How the payment of an invoice stands (NUT-05, NUT-08, NUT-23)."""
+
+    quote: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$"), Field(repr=False)]
+    request: Annotated[Annotated[str, StringConstraints(max_length=8192)] | None, Field(repr=False)] = None
+    amount: Count
+    unit: str | None = None
+    fee_reserve: Count
+    state: PaymentState
+    expiry: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    payment_preimage: Annotated[
+        Annotated[str, StringConstraints(max_length=200)] | None, Field(repr=False)
+    ] = None
+    change: Annotated[list[BlindSignature], Field(max_length=1000)] | None = None
 
 
 class MintInfo(_Reply):
@@ -214,6 +231,32 @@ class MintClient:
         """Spend ``inputs`` and have ``outputs`` signed (NUT-03); posted once."""
         body = {"inputs": [_input(proof) for proof in inputs], "outputs": list(outputs)}
         return (await self._once(SWAP_PATH, body, _Signatures)).signatures
+
+    async def request_melt_quote(self, request: str, unit: str) -> MeltReply:
+        """Ask what it costs to have a bolt11 invoice paid (NUT-23)."""
+        body = {"request": request, "unit": unit}
+        return await self._ask("POST", "/v1/melt/quote/bolt11", MeltReply, body, tries=1)
+
+    async def melt_quote(self, quote_id: str) -> MeltReply:
+        """Ask how the payment of an invoice stands (NUT-05)."""
+        reply = await self._ask("GET", f"/v1/melt/quote/bolt11/{quote_id}", MeltReply)
+        return _of_quote(reply, quote_id)
+
+    async def melt(
+        self, quote_id: str, inputs: Sequence[Proof], blanks: Sequence[Mapping[str, Any]]
+    ) -> MeltReply:
+        """Spend ``inputs`` on the invoice of a quote; posted once (NUT-05).
+
+        The mint may answer only when the payment has ended. Whoever stops waiting before asks
+        ``melt_quote`` how it stands; the payment goes on.
+
+        Args:
+            quote_id: of the quote.
+            inputs: worth the quote's amount, its reserve and their own fee, or more.
+            blanks: outputs for what comes back, signed by the mint in this order (NUT-08).
+        """
+        body = {"quote": quote_id, "inputs": [_input(p) for p in inputs], "outputs": list(blanks)}
+        return _of_quote(await self._once(MELT_PATH, body, MeltReply), quote_id)
 
     async def check_state(self, ys: Sequence[str]) -> dict[str, ProofState]:
         """Ask for the state of proofs by Y (NUT-07); one entry for every Y asked for."""
@@ -321,6 +364,12 @@ class MintClient:
             self._limit.limited(sent_at, anyio.current_time(), asked_s)
             raise MintBusy(f"the mint {self.url} is asked too much just now (HTTP {status})")
         self._limit.answered(sent_at)
+
+
+def _of_quote(reply: MeltReply, quote_id: str) -> MeltReply:
+    if reply.quote != quote_id:
+        raise OutcomeUnknown("the mint answered about another payment than it was asked for")
+    return reply
 
 
 def _refusal(url: str, status: int, data: bytes) -> MintRefused | OutcomeUnknown:

@@ -1,6 +1,7 @@
 """Outputs: made from the seed, and turned into proofs by the mint's signatures (NUT-00, NUT-12, NUT-13)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from otrta_core import Dleq, Keyset, Proof, curve, derive_blinding_factor, derive_secret
 from otrta_wallet.errors import OutcomeUnknown
@@ -36,6 +37,38 @@ def make_proofs(
     if len(signatures) != len(outputs):
         raise OutcomeUnknown("the mint signed another number of outputs than it was asked to")
     return [_proof(seed, keysets[o.keyset_id], o, s) for o, s in zip(outputs, signatures, strict=True)]
+
+
+def make_change(
+    seed: bytes,
+    keysets: Mapping[str, Keyset],
+    signed: Sequence[tuple[Output, BlindSignature]],
+    *,
+    at_most: int,
+) -> tuple[list[Output], list[Proof]]:
+    """Unblind change, whose amounts are the mint's to choose (NUT-08).
+
+    Args:
+        seed: of the wallet.
+        keysets: of the mint.
+        signed: blanks, each with its signature.
+        at_most: what all of them may be worth.
+
+    Returns:
+        The outputs with their amounts, and the proofs.
+
+    Raises:
+        OutcomeUnknown: as ``make_proofs``; or they are worth more than was there to come back.
+    """
+    outputs = [replace(blank, amount=signature.amount) for blank, signature in signed]
+    if sum(output.amount for output in outputs) > at_most:
+        raise OutcomeUnknown("the mint's change is more than what was given")
+    return outputs, make_proofs(seed, keysets, outputs, [signature for _, signature in signed])
+
+
+def blank_count(overshoot: int) -> int:
+    """Return how many blanks hold any change of up to ``overshoot``, in powers of two (NUT-08)."""
+    return overshoot.bit_length()
 
 
 def _proof(seed: bytes, keyset: Keyset, output: Output, signature: BlindSignature) -> Proof:

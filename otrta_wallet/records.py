@@ -4,12 +4,14 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["mint", "receive", "redeem", "swap", "reclaim"]
+OperationKind = Literal["mint", "receive", "redeem", "swap", "reclaim", "melt"]
 """receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs."""
 OperationState = Literal["stored", "prepared", "done", "failed"]
 TransferState = Literal["open", "reclaiming", "claimed", "reclaimed"]
 StoredQuoteState = Literal["open", "minting", "issued", "lost", "expired"]
 """lost: somebody else turned it into e-cash; expired: it is not asked for any more, unless by hand."""
+StoredMeltState = Literal["open", "paying", "paid", "expired"]
+MeltState = Literal["pending", "paid", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class Operation:
 
     Attributes:
         amount: what comes out: the inputs less the fee, or the quote's amount.
+        fee: what the mint keeps; of a melt under way the input fee only, of one that is done all that was
+            neither paid out nor came back.
         reference: of whoever asked for it, such as a payment's id.
         error: why it failed, or None.
         changed_at: of a prepared one, when its last post without an answer began.
@@ -56,7 +60,11 @@ def new_operation(
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A planned output: what its secret is derived from, and what the mint sees of it."""
+    """A planned output: what its secret is derived from, and what the mint sees of it.
+
+    Attributes:
+        amount: 0 for a blank, whose amount is the mint's to choose (NUT-08) and not known yet.
+    """
 
     position: int
     keyset_id: str
@@ -67,7 +75,7 @@ class Output:
 
     def message(self) -> dict[str, int | str]:
         """Return the BlindedMessage of NUT-00."""
-        return {"amount": self.amount, "id": self.keyset_id, "B_": self.blinded}
+        return {"amount": self.amount or 1, "id": self.keyset_id, "B_": self.blinded}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,53 @@ class Quote:
     state: StoredQuoteState
     expiry: int | None
     created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeltQuote:
+    """A mint's offer to pay a Lightning invoice (NUT-05, NUT-23); amounts in its unit.
+
+    Attributes:
+        amount: what the invoice asks for.
+        fee_reserve: what paying it may cost beyond that at most, without the input fee; what is not needed
+            comes back.
+        expiry: until when the offer holds, in unix seconds.
+        preimage: the receipt of a paid invoice, where the mint gave one.
+        owed: what the mint has kept back beyond amount, reserve and input fee.
+    """
+
+    id: str = field(repr=False)
+    mint: str
+    unit: str
+    amount: int
+    fee_reserve: int
+    request: str = field(repr=False)
+    state: StoredMeltState
+    expiry: int | None
+    created_at: float
+    preimage: str | None = field(default=None, repr=False)
+    owed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Melt:
+    """A payment of an invoice: how it stands, and what it cost.
+
+    Attributes:
+        amount: what was paid out, in ``unit``.
+        fee: of a paid one all that it cost beyond that, Lightning, inputs and the swap before it together;
+            otherwise what it has cost so far.
+        error: why it failed, or None.
+    """
+
+    operation_id: str
+    mint: str
+    unit: str
+    amount: int
+    fee: int
+    state: MeltState
+    preimage: str | None = field(repr=False)
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ async def recover(
         for mint, found in leftovers.items():
             tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
     await wallet.transactions.run(let_go)
+    await wallet.transactions.run(store.expire_melt_quotes)
     return Recovery(tally.finished, tally.failed, tally.open)
 
 

@@ -54,7 +54,7 @@ class Renewal:
         if not replan or self._mints.keysets(operation.mint)[used].active:
             return None
         keyset = await self._mints.active_keyset(operation.mint, operation.unit)
-        if any(output.amount not in keyset.keys for output in planned):
+        if any(output.amount and output.amount not in keyset.keys for output in planned):
             return None
         return await self._planned_anew(operation, planned, keyset)
 

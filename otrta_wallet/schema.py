@@ -125,7 +125,7 @@ outputs = Table(
     Column("position", Integer, primary_key=True),
     Column("keyset_id", String, nullable=False),
     Column("counter", BigInteger, nullable=False),
-    Column("amount", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),  # 0 for a blank that is not signed
     Column("blinded", String, nullable=False),  # B_
     Column("holder", String),  # the proof is held for this purpose when it is made
     UniqueConstraint("keyset_id", "counter"),
@@ -143,6 +143,22 @@ quotes = Table(
     Column("expiry", BigInteger),
     Column("created_at", Float, nullable=False),
     Column("next_look_at", Float, nullable=False, default=0.0),
+)
+
+melt_quotes = Table(
+    "melt_quotes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("fee_reserve", BigInteger, nullable=False),
+    Column("request", Text, nullable=False, index=True),  # the invoice, in lower case
+    Column("state", String, nullable=False, index=True),  # open, paying, paid, expired
+    Column("expiry", BigInteger),
+    Column("created_at", Float, nullable=False),
+    Column("preimage", String),
+    Column("owed", BigInteger, nullable=False),  # change that is due and was not signed yet
 )
 
 transfers = Table(

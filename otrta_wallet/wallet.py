@@ -38,10 +38,13 @@ from otrta_wallet.errors import (
 from otrta_wallet.executor import Executor
 from otrta_wallet.incoming import Incoming, check_dleq, inspect
 from otrta_wallet.invoices import Invoices
+from otrta_wallet.melts import Melts
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.records import (
     HistoryEntry,
+    Melt,
+    MeltQuote,
     MintBalance,
     Operation,
     Quote,
@@ -83,6 +86,7 @@ class Wallet:
         self._executor = executor
         self._swaps: dict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
         self._invoices = Invoices(transactions, mints, seed, executor)
+        self._melts = Melts(transactions, mints, seed, executor, self.hold_exact)
 
     @classmethod
     @asynccontextmanager
@@ -180,6 +184,60 @@ class Wallet:
             WalletError: there is no such quote, or somebody else had its e-cash issued.
         """
         return await self._invoices.claim(quote_id)
+
+    # --- paying invoices (NUT-05, NUT-08, NUT-23) ----------------------------------------------------
+
+    async def request_melt(self, mint: str, bolt11: str, unit: str, *, again: bool = False) -> MeltQuote:
+        """Ask a mint what paying a Lightning invoice would take, at most; nothing is spent yet.
+
+        Args:
+            mint: at which.
+            bolt11: the invoice.
+            unit: of the e-cash to pay with.
+            again: also for an invoice that this wallet has paid, or is paying.
+
+        Raises:
+            InvoiceError: not an invoice, or one that leaves the amount to the payer.
+            InvoicePaid: it was paid before.
+            WalletError: the mint's offer is not for this invoice.
+            MintError: the mint refused or could not be asked.
+        """
+        return await self._melts.request(mint, bolt11, unit, again=again)
+
+    async def melt(
+        self,
+        quote_id: str,
+        *,
+        reference: str | None = None,
+        also: Callable[[Connection, float, Operation], None] | None = None,
+        again: bool = False,
+    ) -> Melt:
+        """Pay an invoice, and return what it cost once it is paid. Asked again it is not paid again.
+
+        Args:
+            quote_id: of the mint's offer, from ``request_melt``.
+            reference: whose it is; participants see it.
+            also: what must be committed together with the journalled payment.
+            again: as for ``request_melt``.
+
+        Raises:
+            PaymentFailed: the mint could not pay; all but the fee of a swap can be spent again.
+            OutcomeUnknown: it is on its way; ``melt_status`` and ``recover`` find out how it ends.
+            InvoicePaid, QuoteExpired, NotEnoughFunds: nothing was spent.
+            WalletError: there is no such offer.
+            the other errors of ``Executor.carry_out``.
+
+        Cancelled, the payment is journalled or was not begun.
+        """
+        return await self._melts.pay(quote_id, reference=reference, also=also, again=again)
+
+    async def melt_status(self, quote_id: str) -> Melt | None:
+        """Ask the mint how a payment stands, and end it where it has ended; None where none was begun.
+
+        Raises:
+            WalletError: there is no such offer.
+        """
+        return await self._melts.status(quote_id)
 
     # --- taking tokens ------------------------------------------------------------------------------
 

@@ -35,14 +35,23 @@ async def fees_paid(wallet: Wallet, unit: str = "msat") -> int:
     return await wallet.transactions.run(lambda conn, _now: conn.execute(query).scalar_one())
 
 
+async def paid_out(wallet: Wallet, unit: str = "msat") -> int:
+    """What went to invoices that others had made."""
+    query = select(func.coalesce(func.sum(operations.c.amount), 0)).where(
+        operations.c.state == "done", operations.c.kind == "melt", operations.c.unit == unit
+    )
+    return await wallet.transactions.run(lambda conn, _now: conn.execute(query).scalar_one())
+
+
 async def accounted_for(*wallets: Wallet, unit: str = "msat") -> int:
-    """What these wallets have, have under way and have paid in fees.
+    """What these wallets have, have under way, and have paid for invoices and in fees.
 
     A token on its way from one to the other counts once: with its sender, until that one knows better.
     """
     total = 0
     for wallet in wallets:
-        total += await available(wallet, unit) + await pending(wallet, unit) + await fees_paid(wallet, unit)
+        total += await available(wallet, unit) + await pending(wallet, unit)
+        total += await fees_paid(wallet, unit) + await paid_out(wallet, unit)
     return total
 
 

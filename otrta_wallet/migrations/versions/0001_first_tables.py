@@ -39,6 +39,23 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_keysets_mint"), "keysets", ["mint"], unique=False)
     op.create_table(
+        "melt_quotes",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("mint", sa.String(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("fee_reserve", sa.BigInteger(), nullable=False),
+        sa.Column("request", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("expiry", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("preimage", sa.String(), nullable=True),
+        sa.Column("owed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_melt_quotes_request"), "melt_quotes", ["request"], unique=False)
+    op.create_index(op.f("ix_melt_quotes_state"), "melt_quotes", ["state"], unique=False)
+    op.create_table(
         "mints",
         sa.Column("url", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=True),
