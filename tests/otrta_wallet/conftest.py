@@ -18,6 +18,7 @@ from otrta_cli.processes import Running
 from otrta_wallet import Wallet, executor, mint_client, rate_limit, workers
 from otrta_wallet.schema import settings
 from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.otrta_wallet.lightning import MoodyMint
 from tests.postgres import Server
 from tests.stores import KINDS, PostgresPlaces, PostgresTemplate, SqliteTemplate, Template, migrated
 
@@ -216,6 +217,14 @@ async def far_bob(
     """Another such wallet."""
     async with wallet_in(tmp_path, store_behind_network, "bob", clock=clock) as wallet:
         yield wallet
+
+
+@pytest.fixture(scope="session")
+def moody_mint(parts_home: Path) -> Iterator[MoodyMint]:
+    """A mint that takes fees and whose Lightning payments end as it is told; not started yet."""
+    mint = MoodyMint(parts_home / "moody-mint", parts_home / "logs/moody-mint.log")
+    yield mint
+    mint.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from otrta_wallet.decisions import Verdict, decide
+from otrta_wallet.decisions import Verdict, decide, decide_melt
 
 STATES = [
     ("UNSPENT",),
@@ -99,4 +99,38 @@ def test_inputs_are_never_let_go_while_they_may_be_spent_for_us(states, refused,
         assert refused
         assert foreign
     if verdict is Verdict.POST_AGAIN:
+        assert set(states) == {"UNSPENT"}
+
+
+def melt_by_the_prose(quote, states, signed, refused, may_land):
+    """The docstring's table of payments once more, the first row that applies."""
+    rows = [
+        (quote == "PAID" and set(states) == {"SPENT"}, Verdict.FINISH),
+        ("PENDING" in states, Verdict.WAIT),
+        (quote == "PENDING", Verdict.WAIT),
+        (quote is None and "SPENT" in states, Verdict.WAIT),
+        (may_land, Verdict.WAIT),
+        ("SPENT" in states, Verdict.FAIL_SPENT),
+        (quote == "PAID", Verdict.FAIL_PAID),
+        (signed and refused, Verdict.NEW_OUTPUTS),
+        (True, Verdict.FAIL_REFUSED),
+    ]
+    return next(verdict for applies, verdict in rows if applies)
+
+
+@pytest.mark.parametrize("states", STATES, ids="+".join)
+@pytest.mark.parametrize("quote", ["UNPAID", "PENDING", "PAID", None])
+@pytest.mark.parametrize(("signed", "refused", "may_land"), FLAGS)
+def test_a_payment_by_quote_and_inputs(quote, states, signed, refused, may_land):
+    verdict = decide_melt(
+        quote_state=quote, input_states=states, signed=signed, refused=refused, may_land=may_land
+    )
+    assert verdict is melt_by_the_prose(quote, states, signed, refused, may_land)
+    if verdict is Verdict.FINISH:
+        assert (quote, set(states)) == ("PAID", {"SPENT"})
+    elif verdict is not Verdict.WAIT:
+        assert not may_land
+        assert "PENDING" not in (quote, *states)
+    if verdict in (Verdict.FAIL_REFUSED, Verdict.NEW_OUTPUTS):
+        assert quote in ("UNPAID", None)
         assert set(states) == {"UNSPENT"}
