@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "receive": LazyCommand(f"{_WALLET}:receive", "Put a token into the wallet."),
     "send": LazyCommand(f"{_WALLET}:send", "Take a token out of the wallet."),
     "invoice": LazyCommand(f"{_WALLET}:invoice", "Top the wallet up through a Lightning invoice."),
+    "pay": LazyCommand("otrta_cli.pay_command:pay", "Pay a Lightning invoice from the wallet."),
     "history": LazyCommand(f"{_WALLET}:history", "List what came in, went out and was paid."),
     "pending": LazyCommand(f"{_WALLET}:pending", "List payments that are not settled."),
     "recover": LazyCommand(f"{_WALLET}:recover", "Take back what is due from gateways and mints."),

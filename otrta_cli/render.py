@@ -63,7 +63,7 @@ def show_pending(payments: Sequence[Mapping[str, Any]]) -> None:
                 _time(payment["since"]),
                 _STATES.get(payment["state"], payment["state"]),
                 format_msat(payment["paid_msat"]),
-                payment["gateway"],
+                payment["gateway"] or "",
                 payment["reason"] or "",
             )
             for payment in payments
@@ -282,6 +282,22 @@ def show_invoice(invoice: Mapping[str, Any]) -> None:
     _say()
     _say(str(invoice["request"]))
     _say()
+
+
+def show_offer(offer: Mapping[str, Any]) -> None:
+    """Show what a mint would pay, and for how much at most."""
+    reserve = offer["fee_reserve_msat"]
+    fee = f"and at most {format_msat(reserve)} for the way there" if reserve else "without a Lightning fee"
+    _say(f"{format_msat(offer['amount_msat'])} to the invoice, {fee}, from {offer['mint']}.")
+
+
+def show_paid(paid: Mapping[str, Any]) -> None:
+    """Show how a payment ended."""
+    if paid["state"] == "paid":
+        fee = f"and {format_msat(paid['fee_msat'])} in fees" if paid["fee_msat"] else "without a fee"
+        _say(f"Paid {format_msat(paid['amount_msat'])} {fee}.")
+    else:
+        _say("It is on its way: `otrta pending` shows it, and `otrta recover` finds out how it ends.")
 
 
 def _word(value: Any) -> str:

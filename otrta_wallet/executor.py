@@ -167,11 +167,11 @@ class Executor:
         running = self._active[operation.id] = _Running()
         try:
             operation, (ys, inputs, planned) = await self._db.run(_load, operation.id)
+            await self._mints.know(operation.mint, _keysets_of(inputs, planned))
             if operation.kind == "melt":
                 return await self._look_at_melt(operation, ys, inputs, planned)
             if not planned:
                 return False
-            await self._mints.know(operation.mint, {output.keyset_id for output in planned})
             evidence = await self._ask_states(operation, ys)
             if not _is_given_up(evidence):
                 return False
@@ -197,7 +197,7 @@ class Executor:
         operation, (_, inputs, planned), taken_over = await self._db.run(_take_up, operation_id)
         if operation.state != "prepared":
             return _as_it_ended(operation)
-        await self._mints.know(operation.mint, {output.keyset_id for output in planned})
+        await self._mints.know(operation.mint, _keysets_of(inputs, planned))
         attempt = _Attempt(operation, inputs, planned, recovering or taken_over)
         if attempt.recovering:
             attempt.unanswered_at = operation.changed_at
@@ -227,9 +227,7 @@ class Executor:
         operation, unanswered_at = attempt.operation, attempt.unanswered_at
         if unanswered_at is None or attempt.refusal is not None or attempt.was_busy:
             return None
-        if (
-            operation.kind == "melt"
-        ):  # it may not have arrived: nobody wants to pay long after he asked for it
+        if operation.kind == "melt":  # nobody wants to pay by surprise, long after he asked for it
             return None
         try:
             info = await self._mints.info(operation.mint, tries=1)
@@ -487,6 +485,10 @@ def _take_up(
         if not taken_over and journal.load(conn, operation_id).state == "prepared":
             raise _NotOurs
     return *_load(conn, now, operation_id), taken_over
+
+
+def _keysets_of(inputs: Sequence[Proof], planned: Sequence[Output]) -> set[str]:
+    return {proof.id for proof in inputs} | {output.keyset_id for output in planned}
 
 
 def _is_given_up(evidence: _Evidence) -> bool:

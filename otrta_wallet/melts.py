@@ -27,7 +27,7 @@ from otrta_core import (
     split_amount,
 )
 from otrta_core.amounts import MAX_AMOUNT
-from otrta_wallet import journal, store
+from otrta_wallet import at_hand, journal, store
 from otrta_wallet.errors import (
     InvoicePaid,
     NotEnoughFunds,
@@ -48,7 +48,7 @@ _FEES_TRIED: Final = 16
 
 Hold = Callable[[str, int, str, str], Awaitable[Operation]]
 Also = Callable[[Connection, float, Operation], None]
-_Choose = Callable[[Connection], Sequence[Proof] | None]
+_Take = Callable[[Connection], Sequence[Proof] | None]
 
 
 class Melts:
@@ -145,13 +145,12 @@ class Melts:
             raise QuoteExpired("the mint's offer to pay the invoice has run out: ask again")
 
     async def _prepared(
-        self, quote: MeltQuote, operation_id: str, prepare: Callable[[_Choose], Awaitable[Operation | None]]
+        self, quote: MeltQuote, operation_id: str, prepare: Callable[[_Take], Awaitable[Operation | None]]
     ) -> Operation | None:
         """Journal the payment: from proofs at hand that fit, else by a swap, else from what there is."""
         need = quote.amount + quote.fee_reserve
-        fees = self._mints.fee_ppk(quote.mint)
         try:
-            return await prepare(lambda conn: fitting(_at_hand(conn, quote), need, fees))
+            return await prepare(lambda conn: _take_fitting(conn, quote, need))
         except _DoNotFitError:
             pass
         keyset = await self._mints.active_keyset(quote.mint, quote.unit)
@@ -159,7 +158,7 @@ class Melts:
             await self._hold(quote.mint, with_input_fee(need, keyset), quote.unit, operation_id)
         except NotEnoughFunds:
             # what a swap would cost may be all that is missing
-            return await prepare(lambda conn: _reaching(_at_hand(conn, quote), need, fees))
+            return await prepare(lambda conn: _take_reaching(conn, quote, need))
         return await prepare(lambda conn: _take_held(conn, operation_id, self._db.now()))
 
     async def _prepare(
@@ -169,20 +168,19 @@ class Melts:
         reference: str | None,
         also: Also | None,
         again: bool,
-        choose: _Choose,
+        take: _Take,
     ) -> Operation | None:
         keyset = await self._mints.active_keyset(quote.mint, quote.unit)
-        fees = self._mints.fee_ppk(quote.mint)
 
         def prepare(conn: Connection, now: float) -> Operation | None:
             if not again:
                 _refuse_second_payment(conn, quote.request, but=quote.id)
             if not store.set_melt_state(conn, quote.id, was=("open",), now_is="paying"):
                 return None
-            chosen = choose(conn)
+            chosen = take(conn)
             if chosen is None:
                 raise _DoNotFitError
-            fee = input_fee(chosen, fees)
+            fee = input_fee(chosen, at_hand.fees(conn, quote.mint))
             overshoot = sum(proof.amount for proof in chosen) - fee - quote.amount
             made = new_operation(
                 "melt", quote.mint, quote.unit, quote.amount, fee, now, quote_id=quote.id, reference=reference
@@ -257,16 +255,22 @@ def _own_fee(amount: int, keyset: Keyset) -> int:
     return (len(split_amount(amount, keyset.keys)) * keyset.input_fee_ppk + 999) // 1000
 
 
-def _at_hand(conn: Connection, quote: MeltQuote) -> list[Proof]:
-    return store.proofs_with(conn, status=ProofStatus.AVAILABLE, mint=quote.mint, unit=quote.unit)
+def _take_fitting(conn: Connection, quote: MeltQuote, need: int) -> Sequence[Proof] | None:
+    fees = at_hand.fees(conn, quote.mint)
+    return at_hand.take(conn, quote.mint, quote.unit, lambda usable: fitting(usable, need, fees))
 
 
-def _reaching(proofs: Sequence[Proof], need: int, fees: Mapping[str, int]) -> Sequence[Proof]:
-    chosen = select_proofs(proofs, need, fee=lambda ps: input_fee(ps, fees), max_proofs=MAX_INPUTS)
+def _take_reaching(conn: Connection, quote: MeltQuote, need: int) -> Sequence[Proof]:
+    fees = at_hand.fees(conn, quote.mint)
+
+    def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
+        return select_proofs(usable, need, fee=lambda ps: input_fee(ps, fees), max_proofs=MAX_INPUTS)
+
+    chosen = at_hand.take(conn, quote.mint, quote.unit, pick)
     if chosen is None:
-        available = sum(proof.amount for proof in proofs)
+        available = at_hand.worth(conn, quote.mint, quote.unit)
         raise NotEnoughFunds(
-            f"paying this may take {need} and input fees, and {available} can be spent there"
+            f"paying this may take {need} {quote.unit} and input fees, and {available} can be spent there"
         )
     return chosen
 

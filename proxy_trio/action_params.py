@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from otrta_core import Unit
 from otrta_core.amounts import MAX_AMOUNT
+from otrta_core.invoice import MAX_INVOICE_CHARACTERS
 
 MAX_TOKEN_CHARACTERS = 1 << 20
 MAX_HISTORY = 10_000
@@ -33,12 +34,17 @@ class ReceiveParams(Params):
     )
 
 
-class AmountParams(Params):
-    """An amount; without a mint or a unit the wallet picks them."""
+class PlaceParams(Params):
+    """Where money is: without a mint or a unit the wallet picks them."""
 
-    amount_msat: AmountMsat
     mint: Url | None = None
     unit: Unit | None = None
+
+
+class AmountParams(PlaceParams):
+    """An amount."""
+
+    amount_msat: AmountMsat
 
 
 class SendParams(AmountParams):
@@ -64,6 +70,21 @@ class RecoverParams(Params):
     """What to ask for."""
 
     expired: Annotated[bool, Field(strict=True)] = False
+
+
+class InvoiceParams(PlaceParams):
+    """A Lightning invoice to pay; ``again`` for one that this wallet has paid before."""
+
+    invoice: Annotated[str, StringConstraints(min_length=1, max_length=MAX_INVOICE_CHARACTERS)] = Field(
+        repr=False
+    )
+    again: Annotated[bool, Field(strict=True)] = False
+
+
+class PayParams(QuoteIdParams):
+    """A mint's offer to pay an invoice, by its id."""
+
+    again: Annotated[bool, Field(strict=True)] = False
 
 
 class HistoryParams(Params):

@@ -10,12 +10,14 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from proxy_trio import directory_actions, money_actions
+from proxy_trio import directory_actions, lightning_actions, money_actions
 from proxy_trio.action_params import (
     AmountParams,
     HistoryParams,
+    InvoiceParams,
     NoParams,
     Params,
+    PayParams,
     QuoteIdParams,
     QuoteParams,
     ReceiveParams,
@@ -51,6 +53,9 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "sent_cancel": _action(SentParams, money_actions.sent_cancel),
     "invoice": _action(AmountParams, money_actions.invoice),
     "claim_invoice": _action(QuoteIdParams, money_actions.claim_invoice),
+    "pay_quote": _action(InvoiceParams, lightning_actions.pay_quote),
+    "pay": _action(PayParams, lightning_actions.pay),
+    "pay_status": _action(QuoteIdParams, lightning_actions.pay_status),
     "history": _action(HistoryParams, money_actions.history),
     "pending": _action(NoParams, money_actions.pending),
     "invoices": _action(NoParams, money_actions.invoices),

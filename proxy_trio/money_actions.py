@@ -12,6 +12,7 @@ from proxy_trio.action_params import (
     AmountParams,
     HistoryParams,
     NoParams,
+    PlaceParams,
     QuoteIdParams,
     ReceiveParams,
     RecoverParams,
@@ -110,14 +111,14 @@ async def sent_cancel(client: Client, params: SentParams) -> dict[str, Any]:
 
 async def invoice(client: Client, params: AmountParams) -> dict[str, Any]:
     """Ask a mint for an invoice that tops the wallet up when it is paid."""
-    mints = _mints(client, params)
+    mints = mints_for(client, params)
     if not mints:
         raise MintNotKnown("This wallet uses no mint yet. Add one that you trust: `otrta mints add URL`.")
     mint = mints[0]
     offered = await _units(client, mint)
-    units = [unit for unit in _wanted_units(params) if unit in offered]
+    units = [unit for unit in wanted_units(params) if unit in offered]
     if not units:
-        raise MintNotKnown(f"The mint {mint} makes no e-cash in {' or '.join(_wanted_units(params))}.")
+        raise MintNotKnown(f"The mint {mint} makes no e-cash in {' or '.join(wanted_units(params))}.")
     unit = units[0]
     quote = await client.wallet.request_invoice(mint, _whole(unit, params.amount_msat), unit)
     return {
@@ -204,7 +205,12 @@ def _told(transfer: Transfer) -> dict[str, Any]:
     }
 
 
-def _mints(client: Client, params: AmountParams) -> Sequence[str]:
+def mints_for(client: Client, params: PlaceParams) -> Sequence[str]:
+    """Return the mints that an action may use: the named one, else all.
+
+    Raises:
+        MintNotKnown: this wallet does not use the named one.
+    """
     known = client.wallet.mints.urls
     if params.mint is None:
         return known
@@ -216,7 +222,8 @@ def _mints(client: Client, params: AmountParams) -> Sequence[str]:
     return [url]
 
 
-def _wanted_units(params: AmountParams) -> Sequence[Unit]:
+def wanted_units(params: PlaceParams) -> Sequence[Unit]:
+    """Return the units that an action may use: the named one, else all."""
     return _UNITS if params.unit is None else (params.unit,)
 
 
@@ -235,12 +242,12 @@ def _whole(unit: Unit, amount_msat: int) -> int:
 
 async def _source(client: Client, params: AmountParams) -> tuple[str, Unit, int]:
     """Return the first mint and unit with enough, and the amount there."""
-    mints = _mints(client, params)
+    mints = mints_for(client, params)
     shown = await client.wallet.transactions.run(reports.balance)
     have = {(row["url"], row["unit"]): int(row["available"]) for row in shown["mints"]}
     uneven = 0
     for mint in mints:
-        for unit in _wanted_units(params):
+        for unit in wanted_units(params):
             if unit.to_msat(have.get((mint, unit.value), 0)) < params.amount_msat:
                 continue
             if params.amount_msat % unit.msat == 0:
@@ -249,7 +256,7 @@ async def _source(client: Client, params: AmountParams) -> tuple[str, Unit, int]
     if uneven:
         _whole(Unit.SAT, params.amount_msat)
     best = max(
-        (unit.to_msat(have.get((m, unit.value), 0)) for m in mints for unit in _wanted_units(params)),
+        (unit.to_msat(have.get((m, unit.value), 0)) for m in mints for unit in wanted_units(params)),
         default=0,
     )
     raise NotEnoughFunds(

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from otrta_core import Unit
-from otrta_wallet import store
+from otrta_wallet import journal, store
 from otrta_wallet.schema import ProofStatus, operations, proofs, transfers
 from proxy_trio import calls
 from proxy_trio.calls import PaidCall
@@ -89,8 +89,8 @@ def _count_refused_change(conn: Connection, sums: dict[_Place, _Sums]) -> None:
 
 
 def pending(conn: Connection, _now: float) -> list[dict[str, Any]]:
-    """Return the payments that are not settled, oldest first."""
-    return [
+    """Return the payments that are not settled, oldest first: calls, and Lightning invoices."""
+    open_calls = [
         {
             "payment_id": call.id,
             "gateway": call.gateway,
@@ -101,6 +101,37 @@ def pending(conn: Connection, _now: float) -> list[dict[str, Any]]:
         }
         for call in calls.with_states(conn, NOT_SETTLED)
     ]
+    return sorted([*open_calls, *_lightning(conn)], key=lambda payment: payment["since"])
+
+
+def _lightning(conn: Connection) -> list[dict[str, Any]]:
+    """Return the Lightning payments that are on their way, and those whose change a mint keeps back."""
+    paying = [
+        {
+            "payment_id": operation.id,
+            "gateway": None,
+            "state": "in_flight",
+            "paid_msat": Unit.parse(operation.unit).to_msat(journal.input_amount(conn, operation.id)),
+            "since": operation.created_at,
+            "reason": f"a Lightning payment by {operation.mint}",
+        }
+        for operation in journal.with_state(conn, "prepared")
+        if operation.kind == "melt"
+    ]
+    owing = [
+        {
+            "payment_id": paid.id,
+            "gateway": None,
+            "state": "awaiting_change",
+            "paid_msat": Unit.parse(quote.unit).to_msat(quote.owed),
+            "since": quote.created_at,
+            "reason": f"change of a Lightning payment that {quote.mint} has not given back",
+        }
+        for quote in store.owing_melt_quotes(conn)
+        for paid in journal.of_quote(conn, quote.id, "melt")
+        if paid.state == "done"
+    ]
+    return [*paying, *owing]
 
 
 def history(conn: Connection, _now: float, limit: int) -> list[dict[str, Any]]:

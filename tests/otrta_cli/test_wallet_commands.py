@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from otrta_cli import wallet_commands, wallet_link
+from otrta_cli import pay_command, wallet_commands, wallet_link
 from otrta_cli.main import main
 from otrta_cli.processes import Running
 from otrta_core import Nut10Option, PaymentRequest, Proof, Token
 from otrta_wallet.database import sole_owner
 from proxy_trio.client_settings import SERVE_FILE, TOKEN_FILE, WALLET_FILE
+from tests.otrta_wallet.lightning import strangers_invoice
 
 POINT = "02" + "ab" * 32
 TOKEN = Token(
@@ -132,6 +134,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], run: Run,
         ["send", "5"],
         ["invoice", "5"],
         ["receive", "cashuBnonsense"],
+        ["pay", "nonsense", "--yes"],
         ["receive", TOKEN.encode()],
         ["decode", "nonsense"],
         ["decode", "cashuBnonsense"],
@@ -358,6 +361,108 @@ def test_a_mint_that_is_away_for_a_moment_does_not_end_the_waiting(
 
     monkeypatch.setattr(wallet_link.WalletLink, "act", away)
     assert json.loads(run("invoice", "10", "--json")[1])["state"] == "issued"
+
+
+@pytest.fixture
+def bolt11(fee_mint: Running) -> str:
+    """An invoice of somebody else's over 10 sat."""
+    return anyio.run(strangers_invoice, fee_mint.url, 10_000)
+
+
+@pytest.mark.integration
+def test_an_invoice_is_paid_after_a_yes_and_what_it_cost_is_told(
+    funded: Run, bolt11: str, mint: Running
+) -> None:
+    code, out, err = funded("pay", bolt11, stdin="n\n")
+    assert (code, out) == (
+        1,
+        f"10 sat to the invoice, and at most 2 sat for the way there, from {mint.url}.\n",
+    )
+    assert "nothing was paid" in err
+    assert funded("pay", bolt11)[0] == 1
+    assert "100 sat can be spent" in funded("balance")[1]
+    code, out, err = funded("pay", "-", "--yes", stdin=f"lightning:{bolt11}\n")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "Paid 10 sat and 1 msat in fees."
+    assert "89.999 sat can be spent" in funded("balance")[1]
+    assert "-10.001 sat" in funded("history")[1]
+    code, out, err = funded("pay", bolt11, "--yes")
+    assert (code, out) == (1, "")
+    assert "paid this invoice already" in err
+
+
+@pytest.mark.integration
+def test_a_payment_as_json(funded: Run, bolt11: str, mint: Running) -> None:
+    code, out, err = funded("pay", bolt11, "--json")
+    told = json.loads(out)
+    assert (code, err, len(told.pop("preimage"))) == (0, "", 64)
+    assert told == {
+        "state": "paid",
+        "amount_msat": 10_000,
+        "fee_msat": 1,
+        "mint": mint.url,
+        "unit": "msat",
+        "error": None,
+    }
+
+
+@pytest.mark.integration
+def test_a_fee_above_the_limit_is_not_paid(funded: Run, bolt11: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = funded("pay", bolt11, "--json", "--max-fee", "1999msat")
+    assert (code, out) == (1, "")
+    assert "--max-fee" in err
+    monkeypatch.setattr(pay_command, "UNASKED_LEAST_MSAT", 0)
+    assert funded("pay", bolt11, "--yes")[0] == 1  # 2 sat are 20 % of it
+    assert "100 sat can be spent" in funded("balance")[1]
+    assert funded("pay", bolt11, "--json", "--max-fee", "2")[0] == 0
+
+
+@pytest.mark.integration
+def test_a_payment_that_takes_its_time_is_waited_for(
+    funded: Run, bolt11: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pay_command, "_POLL_FIRST_S", 0.01)
+    act = wallet_link.WalletLink.act
+    answers = ["pending", "wallet_busy", "no_answer", "pending"]
+
+    def slow(link: wallet_link.WalletLink, action: str, **params: Any) -> Any:
+        if action == "pay":
+            act(link, action, **params)
+            raise wallet_link.ActionFailed("no answer", "no_answer")
+        if action == "pay_status" and answers:
+            state = answers.pop(0)
+            if state != "pending":
+                raise wallet_link.ActionFailed(state, state)
+            return act(link, action, **params) | {"state": state}
+        return act(link, action, **params)
+
+    monkeypatch.setattr(wallet_link.WalletLink, "act", slow)
+    assert json.loads(funded("pay", bolt11, "--json")[1])["state"] == "paid"
+    assert answers == []
+
+
+def test_a_payment_that_is_not_waited_for_and_one_that_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pay_command, "_POLL_FIRST_S", 0.01)
+    told: list[dict[str, Any] | type[BaseException]] = []
+
+    def act(_link: wallet_link.WalletLink, action: str, **_params: Any) -> Any:
+        if action == "pay_quote":
+            return {"quote_id": "q", "amount_msat": 1000, "fee_reserve_msat": 0, "mint": "m", "unit": "msat"}
+        answer = told.pop(0)
+        if isinstance(answer, dict):
+            return {"amount_msat": 1000, "fee_msat": 0, "mint": "m", "preimage": None, "error": None} | answer
+        raise answer
+
+    monkeypatch.setattr(wallet_link.WalletLink, "act", act)
+    told[:] = [{"state": "pending"}]
+    assert "otrta recover" in run("pay", "lnbc", "--yes", "--no-wait")[1]
+    told[:] = [{"state": "pending"}, KeyboardInterrupt]
+    code, _, err = run("pay", "lnbc", "--yes")
+    assert (code, "`otrta pending` shows the payment" in err) == (1, True)
+    told[:] = [{"state": "pending"}, {"state": "failed", "error": "no way there"}]
+    assert run("pay", "lnbc", "--json") == (1, "", "otrta: no way there\n")
 
 
 @pytest.mark.integration

@@ -102,13 +102,14 @@ def test_inputs_are_never_let_go_while_they_may_be_spent_for_us(states, refused,
         assert set(states) == {"UNSPENT"}
 
 
-def melt_by_the_prose(quote, states, signed, refused, may_land):
+def melt_by_the_prose(quote, states, signed, refused, busy, may_land):
     """The docstring's table of payments once more, the first row that applies."""
     rows = [
         (quote == "PAID" and set(states) == {"SPENT"}, Verdict.FINISH),
         ("PENDING" in states, Verdict.WAIT),
         (quote == "PENDING", Verdict.WAIT),
         (quote is None and "SPENT" in states, Verdict.WAIT),
+        (busy and quote == "UNPAID" and set(states) == {"UNSPENT"} and not signed, Verdict.POST_AGAIN),
         (may_land, Verdict.WAIT),
         ("SPENT" in states, Verdict.FAIL_SPENT),
         (quote == "PAID", Verdict.FAIL_PAID),
@@ -120,17 +121,27 @@ def melt_by_the_prose(quote, states, signed, refused, may_land):
 
 @pytest.mark.parametrize("states", STATES, ids="+".join)
 @pytest.mark.parametrize("quote", ["UNPAID", "PENDING", "PAID", None])
-@pytest.mark.parametrize(("signed", "refused", "may_land"), FLAGS)
-def test_a_payment_by_quote_and_inputs(quote, states, signed, refused, may_land):
+@pytest.mark.parametrize("last", ["refused", "busy", "neither"])
+@pytest.mark.parametrize("may_land", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_payment_by_quote_and_inputs(quote, states, signed, last, may_land):
+    refused, busy = last == "refused", last == "busy"
     verdict = decide_melt(
-        quote_state=quote, input_states=states, signed=signed, refused=refused, may_land=may_land
+        quote_state=quote,
+        input_states=states,
+        signed=signed,
+        refused=refused,
+        busy=busy,
+        may_land=may_land,
     )
-    assert verdict is melt_by_the_prose(quote, states, signed, refused, may_land)
+    assert verdict is melt_by_the_prose(quote, states, signed, refused, busy, may_land)
     if verdict is Verdict.FINISH:
         assert (quote, set(states)) == ("PAID", {"SPENT"})
     elif verdict is not Verdict.WAIT:
-        assert not may_land
+        assert busy or not may_land
         assert "PENDING" not in (quote, *states)
-    if verdict in (Verdict.FAIL_REFUSED, Verdict.NEW_OUTPUTS):
+    if verdict is Verdict.POST_AGAIN:
+        assert busy
+    if verdict in (Verdict.FAIL_REFUSED, Verdict.NEW_OUTPUTS, Verdict.POST_AGAIN):
         assert quote in ("UNPAID", None)
         assert set(states) == {"UNSPENT"}
