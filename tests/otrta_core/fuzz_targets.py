@@ -7,6 +7,7 @@ checks that what was read is written so that it reads back the same.
 import base64
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from otrta_core import (
 )
 from otrta_core.bech32 import Checksum
 from otrta_core.nostr_profile import NostrProfile
+from otrta_core.output_text import output_text
 from otrta_core.p2pk import P2PK, Pathway, SigFlag, read_lock
 from otrta_core.requests import PAYABLE_PATHS
 from otrta_core.sse import EventReader, data_of, is_done
 from otrta_core.unlocking import MAX_WITNESS_SIGNATURES, read_signatures
-from otrta_core.usage import output_text, usage_from_body
+from otrta_core.usage import usage_from_body
 from tests.otrta_core.vectors import load
 
 CORPUS = Path(__file__).parent / "data" / "fuzz"
@@ -158,8 +160,9 @@ def usage(data: bytes) -> None:
         body = wire.from_json(data)
     except ValueError:
         return
-    found = usage_from_body(body)
-    assert found is None or min(found.prompt_tokens, found.completion_tokens) >= 0
+    for kind in _KINDS:
+        found = usage_from_body(body, kind)
+        assert found is None or max(astuple(found)) > 0
     assert isinstance(output_text(body), str)
 
 

@@ -228,12 +228,18 @@ class TestWav:
             wav_head(channels=9),
             wav_head(channels=0),
             wav_head(bits=12),
+            wav_head()[:32] + b"\x04" + wav_head()[33:],
             wav_head().replace(b"data", wav_head()[12:36] + b"data"),
             wav_head().replace(b"fmt ", b"LIST\xff\xff\xff\xfffmt "),
         ],
     )
     def test_a_header_that_is_not_certain_falls_back_to_the_bytes(self, head: bytes) -> None:
         assert most_seconds(wav(75_000, head)) == 100
+
+    @pytest.mark.parametrize("figures", [{"channels": 8}, {"rate": 384_000}, {"channels": 8, "bits": 64}])
+    def test_the_most_that_a_header_may_say_is_believed(self, figures: dict[str, int]) -> None:
+        per_second = struct.unpack_from("<I", wav_head(**figures), 28)[0]
+        assert most_seconds(wav(3 * per_second, wav_head(**figures))) == 3
 
     def test_the_name_has_to_say_wav_too(self) -> None:
         assert most_seconds(wav(75_000, wav_head(), "a.mp3")) == 100

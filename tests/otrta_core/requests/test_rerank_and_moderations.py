@@ -37,6 +37,9 @@ class TestRerank:
     def test_search_units_are_bounded_by_the_pieces(self, documents: list[str], units: int) -> None:
         assert rank(documents).search_units == units
 
+    def test_as_many_documents_as_are_allowed_pass(self) -> None:
+        assert rank(["a"] * 10_000).search_units == 100
+
     @pytest.mark.parametrize("documents", [None, 5, "a", [], {}, [None], [5], [["a"]], ["a"] * 10_001])
     def test_documents_of_the_wrong_shape_are_refused(self, documents: Any) -> None:
         with pytest.raises(InvalidRequest) as caught:
