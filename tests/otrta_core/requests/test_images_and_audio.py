@@ -228,7 +228,7 @@ class TestWav:
             wav_head(channels=9),
             wav_head(channels=0),
             wav_head(bits=12),
-            wav_head()[:32] + b"\x04" + wav_head()[33:],
+            wav_head().replace(struct.pack("<IH", 32_000, 2), struct.pack("<IH", 64_000, 4)),
             wav_head().replace(b"data", wav_head()[12:36] + b"data"),
             wav_head().replace(b"fmt ", b"LIST\xff\xff\xff\xfffmt "),
         ],
