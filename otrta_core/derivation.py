@@ -15,18 +15,20 @@ from otrta_core.keyset import is_keyset_id
 
 _SECRET, _BLINDING = 0, 1
 _HARDENED = 0x80000000
+_SEED_BYTES = 64
 
 
 def derive_secret(seed: bytes, keyset_id: str, counter: int) -> str:
     """Return the secret of a counter as 64 hex digits.
 
     Args:
-        seed: the wallet's BIP-39 seed, 64 bytes.
+        seed: the wallet's BIP-39 seed, 64 bytes: who knows it can restore and spend all the money.
         keyset_id: the full keyset id in hex, v1 or v2.
         counter: below 2**64 (v2) or 2**31 (v1); never used twice.
 
     Raises:
         KeysetError: the id's version is not known, or the counter is out of range.
+        ValueError: the seed is not 64 bytes; the words themselves are no seed.
     """
     return _derive(seed, keyset_id, counter, _SECRET).hex()
 
@@ -47,7 +49,9 @@ def derive_backup_key(seed: bytes) -> bytes:
 
     Raises:
         KeysetError: no key follows from this seed (probability 2**-128).
+        ValueError: the seed is not 64 bytes.
     """
+    _check_seed(seed)
     try:
         return scalar(hashlib.sha256(seed + b"cashu-mint-backup").digest())
     except ValueError:
@@ -63,7 +67,13 @@ def backup_public_key(key: bytes) -> str:
     return bytes(PrivateKey(scalar(key)).public_key.format()[1:]).hex()
 
 
+def _check_seed(seed: bytes) -> None:
+    if len(seed) != _SEED_BYTES:
+        raise ValueError("a seed must be the 64 bytes that BIP-39 makes of the words")
+
+
 def _derive(seed: bytes, keyset_id: str, counter: int, kind: int) -> bytes:
+    _check_seed(seed)
     if not is_keyset_id(keyset_id):
         raise KeysetError("secrets can be derived only for full keyset ids of version 00 and 01")
     raw_id, v2 = bytes.fromhex(keyset_id), keyset_id.startswith("01")

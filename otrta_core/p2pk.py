@@ -64,7 +64,8 @@ class P2PK:
         sigflag: whether a signature covers its own input only, or the whole transaction.
 
     Raises:
-        LockError: a key is malformed or stands twice in a pathway, or a number is out of range.
+        LockError: a key is malformed or stands twice in a pathway, the flag is not known, or a number is
+            not whole (a mint would never open what ``time.time()`` writes) or out of range.
     """
 
     data: str
@@ -79,6 +80,9 @@ class P2PK:
         object.__setattr__(self, "data", _key(self.data))
         object.__setattr__(self, "pubkeys", tuple(_key(key) for key in self.pubkeys))
         object.__setattr__(self, "refund", tuple(_key(key) for key in self.refund))
+        object.__setattr__(self, "sigflag", _sigflag(self.sigflag))
+        if any(type(n) not in (int, type(None)) for n in (self.n_sigs, self.locktime, self.n_sigs_refund)):
+            raise LockError("the numbers of a lock must be whole: int(time.time()) for a locktime")
         if len(self.slots) > MAX_KEYS:
             raise LockError(f"a lock can name {MAX_KEYS} keys at most")
         most = MAX_SIGNATURES if self.sigflag is SigFlag.SIG_INPUTS else MAX_SIGNATURES_ALL
@@ -192,7 +196,7 @@ class P2PK:
             locktime=locktime,
             refund=tags.get("refund", ()),
             n_sigs_refund=_number(tags, "n_sigs_refund") or 1,
-            sigflag=_sigflag(tags),
+            sigflag=_sigflag(tags.get("sigflag", (SigFlag.SIG_INPUTS,))[0]),
         )
 
     @classmethod
@@ -284,8 +288,8 @@ def _number(tags: Mapping[str, tuple[str, ...]], name: str) -> int | None:
     return int(tags[name][0])
 
 
-def _sigflag(tags: Mapping[str, tuple[str, ...]]) -> SigFlag:
+def _sigflag(word: str) -> SigFlag:
     try:
-        return SigFlag(tags.get("sigflag", (SigFlag.SIG_INPUTS.value,))[0])
+        return SigFlag(word)
     except ValueError:
         raise LockError("a lock has a signature flag that is not known") from None

@@ -53,6 +53,9 @@ class PaymentRequest:
         amount: in ``unit``; a unit is required with it.
         mints: URLs that the payee takes tokens from, without trailing slashes; empty means any.
         single_use: whether it may be paid once only, None where the request does not say.
+
+    Raises:
+        PaymentRequestError: the amount is no whole number in range or has no unit, or ``mints`` is one text.
     """
 
     amount: int | None = None
@@ -65,10 +68,12 @@ class PaymentRequest:
     nut10: Nut10Option | None = None
 
     def __post_init__(self) -> None:
-        if self.amount is not None and not 0 <= self.amount <= MAX_AMOUNT:
-            raise PaymentRequestError("the requested amount is out of range")
+        if self.amount is not None and not (type(self.amount) is int and 0 <= self.amount <= MAX_AMOUNT):
+            raise PaymentRequestError("the requested amount is not a whole number, or out of range")
         if self.amount is not None and self.unit is None:
             raise PaymentRequestError("a requested amount needs a unit (NUT-18)")
+        if isinstance(self.mints, str):  # each of its letters would be asked for as a mint
+            raise PaymentRequestError("mints must be several URLs, not one text: (url,)")
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -223,7 +223,7 @@ class _Signer:
         return replace(proof, witness=_witness([*signatures, *extra])), complete
 
     def _signatures(self, lock: P2PK, message: str, given: Sequence[str]) -> tuple[list[str], bool]:
-        most: list[str] = []
+        partial: dict[str, None] = {}  # of every pathway: whose owners come next is not known here
         for _, keys, needed in lock.signers(self.at):
             own = [self.own[x_only(key)] for key in keys if x_only(key) in self.own]
             found = [schnorr.sign(message, key, self.aux) for key in own[:needed]]
@@ -232,8 +232,8 @@ class _Signer:
                 found += [s for s in given if schnorr.verifies(message, s, key)][:1]
             if len(found) >= needed:
                 return found[:needed], True
-            most = max(most, found, key=len)
-        return most, lock.anyone_can_spend(self.at)
+            partial |= dict.fromkeys(found)
+        return list(partial), lock.anyone_can_spend(self.at)
 
 
 def _met(lock: P2PK, message: str, witness: str | None, at: int) -> bool:

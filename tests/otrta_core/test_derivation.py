@@ -72,6 +72,16 @@ def test_a_keyset_id_that_is_not_a_full_known_one_is_refused(keyset_id: str) -> 
         derive_secret(SEED, keyset_id, 0)
 
 
+@pytest.mark.parametrize("seed", [b"", b"half deposit fabric", SEED[:32], SEED + b"\0"], ids=len)
+@pytest.mark.parametrize("keyset_id", [V1_ID, V2_ID])
+def test_what_is_not_a_seed_derives_nothing(seed: bytes, keyset_id: str) -> None:
+    for derive in (derive_secret, derive_blinding_factor):
+        with pytest.raises(ValueError, match="64 bytes"):
+            derive(seed, keyset_id, 0)
+    with pytest.raises(ValueError, match="64 bytes"):
+        derive_backup_key(seed)
+
+
 def test_the_published_backup_key_is_derived() -> None:
     key = derive_backup_key(seed_of(NUT27["mnemonic"]))
     assert key.hex() == NUT27["secret_key"]

@@ -1,5 +1,6 @@
 import json
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -181,6 +182,28 @@ class TestTraps:
     ) -> None:
         with pytest.raises(LockError, match="signatures"):
             replace(MULTI, **change)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"locktime": NOW + 0.5},
+            {"locktime": float(NOW)},
+            {"locktime": True},
+            {"n_sigs": 1.0},
+            {"n_sigs": "1"},
+        ],
+        ids=str,
+    )
+    def test_a_number_that_is_not_whole_cannot_be_built(self, change: dict[str, Any]) -> None:
+        with pytest.raises(LockError, match="whole"):
+            replace(MULTI, **change)
+
+    def test_the_flag_may_be_given_as_a_word(self) -> None:
+        flag: Any = "SIG_ALL"
+        assert P2PK(PUBLIC[0], sigflag=flag) == P2PK(PUBLIC[0], sigflag=SigFlag.SIG_ALL)
+        flag = "SIG_NONE"
+        with pytest.raises(LockError, match="flag"):
+            P2PK(PUBLIC[0], sigflag=flag)
 
     def test_a_secret_longer_than_mints_take_is_not_written(self) -> None:
         lock = P2PK(PUBLIC[0], tuple(PUBLIC[1:7]), 3, MAX_LOCKTIME, tuple(PUBLIC[7:11]), 3, SigFlag.SIG_ALL)

@@ -177,6 +177,18 @@ def test_an_amount_without_a_unit_cannot_be_made() -> None:
         PaymentRequest(amount=1)
 
 
+@pytest.mark.parametrize("amount", [2.0, True, "2", -1, 2**63])
+def test_an_amount_that_no_reader_would_take_cannot_be_made(amount: Any) -> None:
+    with pytest.raises(PaymentRequestError, match="whole number"):
+        PaymentRequest(amount=amount, unit="sat")
+
+
+def test_a_lone_text_is_not_taken_for_a_list_of_mints() -> None:
+    mints: Any = "https://mint.example.com"
+    with pytest.raises(PaymentRequestError, match="several URLs"):
+        PaymentRequest(mints=mints)
+
+
 def test_a_request_that_is_too_long_is_not_looked_at() -> None:
     with pytest.raises(PaymentRequestError, match="longer than"):
         PaymentRequest.parse("creqA" + "A" * 65_536)

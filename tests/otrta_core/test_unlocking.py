@@ -201,6 +201,15 @@ class TestLocktime:
         blend = json.dumps({"signatures": [sign(proof.secret, KEYS[0]), sign(proof.secret, KEYS[2])]})
         assert not spendable([replace(proof, witness=blend)], LATER)
 
+    @pytest.mark.parametrize("sigflag", list(SigFlag))
+    def test_a_signature_for_one_pathway_keeps_nobody_out_of_the_other(self, sigflag: SigFlag) -> None:
+        inputs: tuple[Proof, ...] = (locked(replace(self.REFUND, sigflag=sigflag)),)
+        for key in (KEYS[0], KEYS[2], KEYS[9]):
+            inputs = sign_inputs(inputs, [key], LATER, SWAP)
+        assert not spendable(inputs, LATER)
+        assert spendable(unlock(inputs, [KEYS[1]], LATER, SWAP), LATER)
+        assert spendable(unlock(inputs, [KEYS[3]], LATER, SWAP), LATER)
+
     def test_without_refund_keys_anybody_can_spend_after_it(self) -> None:
         with pytest.raises(LockError):
             unlock([locked(self.FREE)], [], NOW, SWAP)
