@@ -61,7 +61,7 @@ class P2PK:
         locktime: Unix seconds after which the refund pathway opens; None locks for ever.
         refund: keys of the refund pathway; none leaves the proof to anybody after the locktime.
         n_sigs_refund: how many of ``refund`` must sign.
-        sigflag: whether a signature covers its own input only, or the whole transaction.
+        sigflag: whether a signature covers its own input or the whole transaction; see ``exclusive_to``.
 
     Raises:
         LockError: a key is malformed or stands twice in a pathway, the flag is not known, or a number is
@@ -136,11 +136,13 @@ class P2PK:
     def exclusive_to(self, keys: Collection[str], until: int) -> bool:
         """Tell whether the owner of ``keys`` can spend, and nobody can without them, until ``until``.
 
+        ``SIG_ALL`` is never exclusive: Nutshell 0.20 melts such a proof unsigned beside any other proof.
+
         Args:
             keys: public keys in hex; their parity does not matter.
             until: Unix seconds; the locktime must not lie before it, unless the refund keys are the owner's.
         """
-        if self.anyone_can_spend(until) or self.pathway(keys, 0) is None:
+        if self.sigflag is SigFlag.SIG_ALL or self.anyone_can_spend(until) or self.pathway(keys, 0) is None:
             return False
         return all(len(_xs(named) - _xs(keys)) < needed for _, named, needed in self.signers(until))
 

@@ -80,6 +80,13 @@ class AtTheMint:
         assert self.http.get(f"/v1/mint/quote/bolt11/{quote}").json()["state"] == "PAID"
         return str(quote)
 
+    def melt_quote(self, stranger: Running) -> dict[str, Any]:
+        """Ask for a melt of 1000 msat to an invoice of another mint."""
+        request = {"amount": 1000, "unit": "msat"}
+        reply = httpx.post(f"{stranger.url}/v1/mint/quote/bolt11", json=request, trust_env=False)
+        body = {"request": reply.raise_for_status().json()["request"], "unit": "msat"}
+        return dict(self.post("/v1/melt/quote/bolt11", body).raise_for_status().json())
+
     def issue(self, *given: str, amount: int = 8) -> list[Proof]:
         """Mint one proof for each secret."""
         outputs = [self.output(secret, amount) for secret in given]
@@ -181,11 +188,7 @@ def test_locked_proofs_are_melted_and_all_change_comes_back(
     at_the_mint: AtTheMint, fee_mint: Running, sigflag: SigFlag
 ) -> None:
     lock = replace(ONE, sigflag=sigflag)
-    request = {"amount": 1000, "unit": "msat"}
-    strangers = httpx.post(f"{fee_mint.url}/v1/mint/quote/bolt11", json=request, trust_env=False)
-    invoice = strangers.raise_for_status().json()["request"]
-    reply = at_the_mint.post("/v1/melt/quote/bolt11", {"request": invoice, "unit": "msat"})
-    melt = reply.raise_for_status().json()
+    melt = at_the_mint.melt_quote(fee_mint)
     inputs = at_the_mint.issue(*nonces(lock, 4), amount=1024)
     most = 4 * 1024 - melt["amount"]
     blanks = [at_the_mint.output(secrets.token_hex(32), 1)[1] for _ in range(blank_outputs(most))]
@@ -194,6 +197,20 @@ def test_locked_proofs_are_melted_and_all_change_comes_back(
     paid = at_the_mint.post("/v1/melt/bolt11", body).raise_for_status().json()
     assert paid["state"] == "PAID"
     assert 0 <= most - sum(signature["amount"] for signature in paid["change"]) <= melt["fee_reserve"]
+
+
+@pytest.mark.parametrize("sigflag", SigFlag)
+def test_what_anybody_can_melt_beside_a_proof_of_his_own_is_nobodys_alone(
+    at_the_mint: AtTheMint, fee_mint: Running, sigflag: SigFlag
+) -> None:
+    lock = replace(ONE, sigflag=sigflag)
+    inputs = at_the_mint.issue(lock.secret(secrets.token_hex(32)), secrets.token_hex(32), amount=2048)
+    with pytest.raises(LockError):
+        check_unlocked(inputs, now(), Spend())
+    melt = at_the_mint.melt_quote(fee_mint)
+    unsigned = {"quote": melt["quote"], "inputs": wire(inputs)}
+    melted = at_the_mint.post("/v1/melt/bolt11", unsigned).status_code == 200
+    assert melted is not lock.exclusive_to({ME}, now())
 
 
 def test_a_quote_with_a_key_is_minted_by_the_owner_of_the_key_only(at_the_mint: AtTheMint) -> None:

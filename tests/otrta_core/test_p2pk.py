@@ -268,9 +268,13 @@ class TestWhoCanSpend:
         assert either.exclusive_to(PUBLIC[:2], NOW)
         assert not both.exclusive_to([PUBLIC[0]], NOW)
         assert both.exclusive_to(PUBLIC[:2], NOW)
-        assert MULTI.exclusive_to(PUBLIC[:2], NOW)
-        assert not MULTI.exclusive_to(PUBLIC[:2], self.LATER)
-        assert MULTI.exclusive_to([*PUBLIC[:2], PUBLIC[3]], self.LATER)
+        multi = replace(MULTI, sigflag=SigFlag.SIG_INPUTS)
+        assert multi.exclusive_to(PUBLIC[:2], NOW)
+        assert not multi.exclusive_to(PUBLIC[:2], self.LATER)
+        assert multi.exclusive_to([*PUBLIC[:2], PUBLIC[3]], self.LATER)
+
+    def test_sig_all_is_never_exclusive_since_a_mint_melts_it_unsigned(self) -> None:
+        assert not P2PK(PUBLIC[0], sigflag=SigFlag.SIG_ALL).exclusive_to(PUBLIC, NOW)
 
     @given(locks(), st.sets(st.sampled_from(PUBLIC)), st.integers(0, MAX_LOCKTIME + 1))
     def test_exclusive_owners_can_spend_and_all_others_together_cannot(
