@@ -143,6 +143,13 @@ def config_seed(yes: bool, as_json: bool) -> None:
     show(WalletLink().act("seed"), as_json, lambda told: click.echo(told["words"]))
 
 
+@config.command("pubkey")
+@as_json_option
+def config_pubkey(as_json: bool) -> None:
+    """Show the key that others can lock tokens to, so that only this wallet can take them."""
+    show(WalletLink().act("pubkey"), as_json, lambda told: click.echo(told["pubkey"]))
+
+
 def _list_mints(as_json: bool) -> None:
     from otrta_cli.render import show_mints
 

@@ -16,6 +16,9 @@ from otrta_core.errors import AmountError, TokenError
 RECOVER_S: Final = 60.0
 MAX_INPUT_BYTES: Final = 64 << 20
 
+_REFUND_AFTER: Final = "30d"
+_LENGTHS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
+_LONGEST_S: Final = 3_650 * 86_400
 _POLL_FIRST_S, _POLL_LONGEST_S = 0.3, 3.0
 _TRANSIENT: Final = frozenset(
     {"mint_unreachable", "outcome_unknown", "mint_busy", "mint_error", "wallet_busy", "no_answer"}
@@ -42,6 +45,28 @@ class Amount(click.ParamType[int]):
             return parse_amount_msat(str(value))
         except AmountError as error:
             self.fail(error.message, param, ctx)
+
+
+class LockedFor(click.ParamType[int | None]):
+    """A length of time on the command line, in seconds; None for ever."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read minutes, hours or days, or the word never."""
+        if not isinstance(value, str) or value == "never":
+            return value if isinstance(value, int) else None
+        number, unit_s = value[:-1], _LENGTHS_S.get(value[-1:], 0)
+        if not (
+            number.isascii()
+            and number.isdecimal()
+            and len(number) < 8
+            and 0 < int(number) * unit_s <= _LONGEST_S
+        ):
+            self.fail(
+                "a time is a number of minutes, hours or days, such as 90m, 12h or 30d, or never", param, ctx
+            )
+        return int(number) * unit_s
 
 
 def show(value: Any, as_json: bool, render: Callable[[Any], None]) -> None:
@@ -79,6 +104,14 @@ def receive(token: str, as_json: bool) -> None:
 @click.option("--unit", type=click.Choice(["msat", "sat"]), help="The unit of its e-cash.")
 @click.option("--at-least", is_flag=True, help="Rather a little more than asking the mint to make it fit.")
 @click.option("--memo", help="Say something to whoever receives it.")
+@click.option("--lock", metavar="PUBKEY", help="Only who has the private key of PUBKEY can take it.")
+@click.option(
+    "--refund-after",
+    type=LockedFor(),
+    default=_REFUND_AFTER,
+    show_default=True,
+    help="From when on a locked one can be taken back: 90m, 12h, 30d or never.",
+)
 @click.option("--list", "listed", is_flag=True, help="List the tokens that were sent and not claimed yet.")
 @click.option("--show", "shown", metavar="ID", help="Print one of them again.")
 @click.option(
@@ -91,6 +124,8 @@ def send(
     unit: str | None,
     at_least: bool,
     memo: str | None,
+    lock: str | None,
+    refund_after: int | None,
     listed: bool,
     shown: str | None,
     cancelled: str | None,
@@ -98,7 +133,7 @@ def send(
 ) -> None:
     """Take a token of AMOUNT out of the wallet: whole sat, or 2500msat.
 
-    Whoever has the token has the money. It is pending here until it is claimed.
+    Whoever has the token has the money, unless it is locked. It is pending here until it is claimed.
     """
     from otrta_cli.render import show_sent
 
@@ -107,6 +142,8 @@ def send(
         raise click.UsageError("give an AMOUNT, or one of --list, --show and --cancel.")
     if amount is None and (mint or unit or at_least or memo):
         raise click.UsageError("--mint, --unit, --at-least and --memo go with an AMOUNT.")
+    if lock is not None and (amount is None or at_least):
+        raise click.UsageError("--lock goes with an AMOUNT, which is then always exact.")
     link = WalletLink()
     if listed:
         show(link.act("sent"), as_json, show_sent)
@@ -116,7 +153,16 @@ def send(
         result = link.act("sent_cancel", id=cancelled)
         show(result, as_json, _show_taken_back)
     else:
-        result = link.act("send", amount_msat=amount, mint=mint, unit=unit, at_least=at_least, memo=memo)
+        result = link.act(
+            "send",
+            amount_msat=amount,
+            mint=mint,
+            unit=unit,
+            at_least=at_least,
+            memo=memo,
+            lock=lock,
+            refund_after_s=refund_after,
+        )
         show(result, as_json, lambda sent: _show_token(sent, amount))
 
 

@@ -20,6 +20,7 @@ from otrta_core.derivation import (
     backup_public_key,
     derive_backup_key,
     derive_blinding_factor,
+    derive_lock_key,
     derive_secret,
 )
 from otrta_core.errors import (
@@ -115,6 +116,7 @@ __all__ = [
     "derive_blinding_factor",
     "derive_keyset_id_v1",
     "derive_keyset_id_v2",
+    "derive_lock_key",
     "derive_secret",
     "face_value",
     "format_msat",

@@ -6,6 +6,7 @@ Keyset ids that begin with 01 use HMAC-SHA256; ids that begin with 00 the older 
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 from coincurve import PrivateKey
 
@@ -39,6 +40,18 @@ def derive_blinding_factor(seed: bytes, keyset_id: str, counter: int) -> bytes:
     if scalar == 0:
         raise KeysetError("this counter has no blinding factor: use the next one")
     return scalar.to_bytes(32, "big")
+
+
+def derive_lock_key(seed: bytes) -> bytes:
+    """Return the private key that tokens for this wallet are locked to (NUT-11).
+
+    No spec says which to take. This is Nutshell's, ``m/129372'/0'/0'/0'``: the same words open the same locks
+    there.
+
+    Args:
+        seed: the wallet's BIP-39 seed, 64 bytes.
+    """
+    return _bip32(seed, [index | _HARDENED for index in (129372, 0, 0, 0)])
 
 
 def derive_backup_key(seed: bytes) -> bytes:
@@ -83,13 +96,14 @@ def _derive(seed: bytes, keyset_id: str, counter: int, kind: int) -> bytes:
     if v2:
         message = b"Cashu_KDF_HMAC_SHA256" + raw_id + counter.to_bytes(8, "big") + bytes([kind])
         return hmac.digest(seed, message, hashlib.sha256)
-    return _derive_bip32(seed, int.from_bytes(raw_id, "big") % (2**31 - 1), counter, kind)
+    keyset_number = int.from_bytes(raw_id, "big") % (2**31 - 1)
+    return _bip32(seed, [*(index | _HARDENED for index in (129372, 0, keyset_number, counter)), kind])
 
 
-def _derive_bip32(seed: bytes, keyset_number: int, counter: int, kind: int) -> bytes:
+def _bip32(seed: bytes, path: Iterable[int]) -> bytes:
     digest = hmac.digest(b"Bitcoin seed", seed, hashlib.sha512)
     key, chain = digest[:32], digest[32:]
-    for index in (129372 | _HARDENED, _HARDENED, keyset_number | _HARDENED, counter | _HARDENED, kind):
+    for index in path:
         data = b"\x00" + key if index & _HARDENED else PrivateKey(key).public_key.format()
         digest = hmac.digest(chain, data + index.to_bytes(4, "big"), hashlib.sha512)
         key = ((int.from_bytes(digest[:32], "big") + int.from_bytes(key, "big")) % ORDER).to_bytes(32, "big")

@@ -145,6 +145,7 @@ _INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
     "receive": ProofStatus.INCOMING,
     "redeem": ProofStatus.INCOMING,
     "swap": ProofStatus.RESERVED,
+    "lock": ProofStatus.RESERVED,
     "reclaim": ProofStatus.RESERVED,
     "melt": ProofStatus.RESERVED,
 }
@@ -271,6 +272,17 @@ def _swap_finished(conn: Connection, op: Operation, now: float) -> None:
         store.record(conn, "swap", -op.fee, unit=op.unit, fee=op.fee, mint=op.mint, now=now)
 
 
+def _lock_finished(conn: Connection, op: Operation, now: float) -> None:
+    transfer_id = op.reference or ""
+    made = store.proofs_with(conn, status=ProofStatus.HELD, holder=transfer_id)
+    ys = [proof.Y for proof in made]
+    store.move_proofs(conn, ys, was=ProofStatus.HELD, now_is=ProofStatus.SENT, holder=transfer_id, now=now)
+    sent = store.complete_transfer(conn, transfer_id, made, now)
+    _swap_finished(conn, op, now)
+    if sent.reference is None:
+        store.record(conn, "send", -sent.amount, unit=op.unit, mint=op.mint, reference=transfer_id, now=now)
+
+
 def _reclaim_finished(conn: Connection, op: Operation, now: float) -> None:
     store.set_transfer_state(
         conn, op.reference or "", was=("open", "reclaiming"), now_is="reclaimed", now=now
@@ -290,6 +302,7 @@ _FINISHED: Mapping[OperationKind, Callable[[Connection, Operation, float], None]
     "receive": _receive_finished,
     "redeem": _redeem_finished,
     "swap": _swap_finished,
+    "lock": _lock_finished,
     "reclaim": _reclaim_finished,
     "melt": _melt_finished,
 }
@@ -373,6 +386,7 @@ _FAILED: Mapping[
     "receive": _token_failed,
     "redeem": _token_failed,
     "swap": _swap_failed,
+    "lock": _swap_failed,
     "reclaim": _reclaim_failed,
     "melt": _melt_failed,
 }

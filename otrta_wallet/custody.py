@@ -71,6 +71,11 @@ def hand_out(
     return transfer
 
 
+def sent_in(conn: Connection, _now: float, transfer_id: str) -> list[Proof]:
+    """Return the proofs that are out in a transfer."""
+    return store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
+
+
 def move_sent(
     conn: Connection, now: float, transfer_id: str, *, now_is: ProofStatus, holder: str | None
 ) -> None:

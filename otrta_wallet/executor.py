@@ -9,7 +9,7 @@ import anyio
 from anyio import to_thread
 from sqlalchemy import Connection
 
-from otrta_core import OtrtaError, Proof, input_fee
+from otrta_core import LockError, OtrtaError, Proof, input_fee
 from otrta_wallet import closing, journal, rate_limit
 from otrta_wallet.closing import Failure, Payment
 from otrta_wallet.decisions import Verdict, decide, decide_melt, given_up
@@ -23,6 +23,7 @@ from otrta_wallet.errors import (
     TokenPending,
     TokenSpent,
 )
+from otrta_wallet.lock_keys import LockKeys
 from otrta_wallet.melt_evidence import MeltEvidence, Signed, ask_change, ask_melt
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import MINT_PATH, SWAP_PATH, BlindSignature, ProofState, QuoteState
@@ -39,7 +40,7 @@ _PAUSES_S = (0.15, 0.45, 1.35)
 """How long to wait after each post that is to be repeated; there are as many posts as pauses."""
 _SECOND_LOOK_S = 1.0
 _FOREIGN = frozenset({"receive", "redeem"})
-_OURS = frozenset({"swap", "mint", "melt"})
+_OURS = frozenset({"swap", "lock", "mint", "melt"})
 _PATHS: Mapping[OperationKind, str] = {"mint": MINT_PATH}
 
 
@@ -98,6 +99,7 @@ class Executor:
         transactions: Transactions,
         mints: MintBook,
         seed: bytes,
+        lock_keys: LockKeys,
         participants: Sequence[journal.Participant],
         worker: Worker,
     ) -> None:
@@ -105,6 +107,7 @@ class Executor:
         self._db = transactions
         self._mints = mints
         self._seed = seed
+        self._lock_keys = lock_keys
         self._participants = participants
         self._renewal = Renewal(transactions, mints, seed)
         self._active: dict[str, _Running] = {}
@@ -276,7 +279,11 @@ class Executor:
             case "mint":
                 signatures = await client.mint(operation.quote_id or "", messages)
             case _:
-                signatures = await client.swap(attempt.inputs, messages)
+                try:
+                    inputs = await self._lock_keys.unlocked(attempt.inputs, attempt.planned)
+                except LockError as error:  # it could be opened when it was prepared: the clock has moved
+                    raise MintRefused(error.message, 400) from None
+                signatures = await client.swap(inputs, messages)
         return await self._finish(operation, attempt.planned, signatures)
 
     async def _resolve(self, attempt: _Attempt) -> Operation | None:

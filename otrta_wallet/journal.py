@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, u
 from otrta_core import Keyset, Proof
 from otrta_wallet import store
 from otrta_wallet.decisions import Verdict
-from otrta_wallet.outputs import make_outputs
+from otrta_wallet.outputs import GivenSecret, in_order, make_outputs, outputs_with
 from otrta_wallet.records import Operation, OperationKind, OperationState, Output
 from otrta_wallet.schema import operation_inputs, operations, outputs, proofs
 from otrta_wallet.workers import is_alive, own_id
@@ -63,11 +63,21 @@ def plan_outputs(
     operation_id: str,
     keyset: Keyset,
     amounts: Sequence[tuple[int, str | None]],
+    given: Sequence[GivenSecret] = (),
 ) -> list[Output]:
-    """Take counters and write the outputs, in ascending order of amount (NUT-03); 0 makes a blank."""
-    ordered = sorted(amounts, key=lambda item: item[0])
-    first = store.take_counters(conn, keyset.id, len(ordered))
-    planned = make_outputs(seed, keyset.id, first, ordered)
+    """Take counters and write the outputs, in ascending order of amount (NUT-03).
+
+    Args:
+        conn: in a transaction.
+        seed: of the wallet.
+        operation_id: whose outputs they are; earlier ones of it are forgotten.
+        keyset: that signs them.
+        amounts: of the outputs that are derived from the seed, each with its holder; 0 for a blank (NUT-08).
+        given: further outputs, which take no counters: gaps would hide what follows them from a restore.
+    """
+    first = store.take_counters(conn, keyset.id, len(amounts))
+    derived = make_outputs(seed, keyset.id, first, sorted(amounts, key=lambda item: item[0]))
+    planned = in_order([*derived, *outputs_with(keyset.id, given)]) if given else derived
     conn.execute(delete(outputs).where(outputs.c.operation_id == operation_id))
     if not planned:
         return planned
@@ -82,6 +92,8 @@ def plan_outputs(
                 "amount": o.amount,
                 "blinded": o.blinded,
                 "holder": o.holder,
+                "secret": o.secret,
+                "r": o.r,
             }
             for o in planned
         ],
@@ -149,7 +161,8 @@ def parts(conn: Connection, operation_id: str) -> tuple[list[str], list[Proof], 
     inputs = sorted((known[y][0] for y in ys if y in known), key=lambda p: (p.amount, p.Y))
     query = select(outputs).where(outputs.c.operation_id == operation_id).order_by(outputs.c.position)
     planned = [
-        Output(r.position, r.keyset_id, r.counter, r.amount, r.blinded, r.holder) for r in conn.execute(query)
+        Output(o.position, o.keyset_id, o.counter, o.amount, o.blinded, o.holder, o.secret, o.r)
+        for o in conn.execute(query)
     ]
     return ys, inputs, planned
 

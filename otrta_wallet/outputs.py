@@ -1,12 +1,22 @@
 """Outputs: made from the seed, and turned into proofs by the mint's signatures (NUT-00, NUT-12, NUT-13)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from otrta_core import Dleq, Keyset, Proof, curve, derive_blinding_factor, derive_secret
 from otrta_wallet.errors import OutcomeUnknown
 from otrta_wallet.mint_client import BlindSignature
 from otrta_wallet.records import Output
+
+
+@dataclass(frozen=True, slots=True)
+class GivenSecret:
+    """An output wanted with a secret and a blinding factor (hex) that no seed gives, as locks need."""
+
+    amount: int
+    holder: str | None
+    secret: str = field(repr=False)
+    r: str = field(repr=False)
 
 
 def make_outputs(
@@ -20,6 +30,28 @@ def make_outputs(
         blinded = curve.blind(secret.encode(), derive_blinding_factor(seed, keyset_id, counter))
         planned.append(Output(position, keyset_id, counter, amount, blinded.format().hex(), holder))
     return planned
+
+
+def outputs_with(keyset_id: str, given: Iterable[GivenSecret]) -> list[Output]:
+    """Blind one output per given secret."""
+    planned = []
+    for position, want in enumerate(given):
+        blinded = curve.blind(want.secret.encode(), bytes.fromhex(want.r)).format().hex()
+        planned.append(
+            Output(position, keyset_id, None, want.amount, blinded, want.holder, want.secret, want.r)
+        )
+    return planned
+
+
+def given_secrets(planned: Iterable[Output]) -> list[GivenSecret]:
+    """Return what planned outputs were given, those that have a secret of their own."""
+    return [GivenSecret(o.amount, o.holder, o.secret, o.r) for o in planned if o.secret and o.r]
+
+
+def in_order(planned: Iterable[Output]) -> list[Output]:
+    """Put outputs in an order that tells nothing of what they are for (NUT-03)."""
+    ordered = sorted(planned, key=lambda output: (output.amount, output.blinded))
+    return [replace(output, position=position) for position, output in enumerate(ordered)]
 
 
 def make_proofs(
@@ -74,8 +106,7 @@ def blank_count(overshoot: int) -> int:
 def _proof(seed: bytes, keyset: Keyset, output: Output, signature: BlindSignature) -> Proof:
     if (signature.id, signature.amount) != (output.keyset_id, output.amount):
         raise OutcomeUnknown("the mint signed another amount or keyset than it was asked to")
-    secret = derive_secret(seed, output.keyset_id, output.counter)
-    r = derive_blinding_factor(seed, output.keyset_id, output.counter)
+    secret, r = _secret_and_r(seed, output)
     try:
         key = curve.point(keyset.keys[output.amount])
         blind_signature = curve.point(signature.C_)
@@ -89,3 +120,12 @@ def _proof(seed: bytes, keyset: Keyset, output: Output, signature: BlindSignatur
     given = signature.dleq
     dleq = None if given is None else Dleq(given.e, given.s, r.hex())
     return Proof(output.amount, output.keyset_id, secret, c, dleq)
+
+
+def _secret_and_r(seed: bytes, output: Output) -> tuple[str, bytes]:
+    if output.secret is not None and output.r is not None:
+        return output.secret, bytes.fromhex(output.r)
+    if output.counter is None:
+        raise ValueError("an output has neither a counter nor a secret")
+    secret = derive_secret(seed, output.keyset_id, output.counter)
+    return secret, derive_blinding_factor(seed, output.keyset_id, output.counter)

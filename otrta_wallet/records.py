@@ -4,10 +4,12 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["mint", "receive", "redeem", "swap", "reclaim", "melt"]
-"""receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs."""
+OperationKind = Literal["mint", "receive", "redeem", "swap", "lock", "reclaim", "melt"]
+"""receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs;
+lock: our own as well, made into a token that is locked to keys."""
 OperationState = Literal["stored", "prepared", "done", "failed"]
-TransferState = Literal["open", "reclaiming", "claimed", "reclaimed"]
+TransferState = Literal["making", "open", "reclaiming", "claimed", "reclaimed"]
+"""making: its proofs are still to come from its mint; if they never do, it stays so."""
 StoredQuoteState = Literal["open", "minting", "issued", "lost", "expired"]
 """lost: somebody else turned it into e-cash; expired: it is not asked for any more, unless by hand."""
 StoredMeltState = Literal["open", "paying", "paid", "expired"]
@@ -63,15 +65,20 @@ class Output:
     """A planned output: what its secret is derived from, and what the mint sees of it.
 
     Attributes:
+        counter: what secret and blinding factor are derived from (NUT-13); None where they are given.
         amount: 0 for a blank, whose amount is the mint's to choose (NUT-08) and not known yet.
+        secret: one that states a lock, and so cannot be derived; None for a derived one.
+        r: the blinding factor of such a secret, in hex.
     """
 
     position: int
     keyset_id: str
-    counter: int
+    counter: int | None
     amount: int
     blinded: str
     holder: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    r: str | None = field(default=None, repr=False)
 
     def message(self) -> dict[str, int | str]:
         """Return the BlindedMessage of NUT-00."""

@@ -9,7 +9,7 @@ from otrta_core import Keyset
 from otrta_wallet import journal, store
 from otrta_wallet.errors import OutcomeUnknown
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.outputs import make_outputs
+from otrta_wallet.outputs import given_secrets, make_outputs
 from otrta_wallet.records import Operation, Output
 from otrta_wallet.transactions import Transactions
 
@@ -69,7 +69,8 @@ class Renewal:
             MintError: the mint could not be asked.
         """
         keyset = self._mints.keysets(operation.mint)[planned[0].keyset_id]
-        at, empty, batches = planned[-1].counter + 1, 0, 0
+        taken = [output.counter for output in planned if output.counter is not None]
+        at, empty, batches = max(taken, default=-1) + 1, 0, 0
         while empty < EMPTY_BATCHES and batches < MAX_BATCHES:
             wanted = [(planned[0].amount, None)] * BATCH
             outputs = await to_thread.run_sync(make_outputs, self._seed, keyset.id, at, wanted)
@@ -85,11 +86,12 @@ class Renewal:
     async def _planned_anew(
         self, operation: Operation, planned: Sequence[Output], keyset: Keyset
     ) -> Sequence[Output]:
-        amounts = [(output.amount, output.holder) for output in planned]
+        amounts = [(output.amount, output.holder) for output in planned if output.counter is not None]
+        given = given_secrets(planned)
 
         def plan(conn: Connection, _now: float) -> list[Output]:
             if not journal.hold(conn, operation.id):
                 raise OutcomeUnknown("the operation was closed or taken over meanwhile", operation.id)
-            return journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            return journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts, given)
 
         return await self._db.run(plan)

@@ -98,6 +98,7 @@ proofs = Table(
     Column("dleq_s", String),
     Column("dleq_r", String),
     Column("witness", Text),
+    Column("p2pk_e", String),  # the ephemeral key of one that is locked to a blinded key (NUT-28)
     Column("status", String, nullable=False),
     Column("holder", String, index=True),  # operation, transfer or reference that owns it now
     Column("changed_at", Float, nullable=False),
@@ -124,10 +125,12 @@ outputs = Table(
     Column("operation_id", String, ForeignKey("operations.id"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("keyset_id", String, nullable=False),
-    Column("counter", BigInteger, nullable=False),
+    Column("counter", BigInteger),  # none where secret and r are given
     Column("amount", BigInteger, nullable=False),  # 0 for a blank that is not signed
     Column("blinded", String, nullable=False),  # B_
     Column("holder", String),  # the proof is held for this purpose when it is made
+    Column("secret", Text),  # one that states a lock
+    Column("r", String),  # the blinding factor of such a secret
     UniqueConstraint("keyset_id", "counter"),
 )
 
@@ -169,7 +172,9 @@ transfers = Table(
     Column("unit", String, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("token", Text),  # erased once nobody can spend it any more
-    Column("state", String, nullable=False, index=True),  # open, reclaiming, claimed, reclaimed
+    Column("state", String, nullable=False, index=True),  # making, open, reclaiming, claimed, reclaimed
+    Column("memo", Text),  # of one that is being made
+    Column("with_dleq", Boolean, nullable=False, default=False),  # likewise
     Column("reference", String, index=True),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
@@ -187,6 +192,14 @@ history = Table(
     Column("mint", String),
     Column("state", String, nullable=False),
     Column("reference", String),
+)
+
+lock_keys = Table(
+    "lock_keys",
+    metadata,
+    Column("public", String, primary_key=True),  # compressed, hex
+    Column("private", String, nullable=False),  # kept, since recovery must be able to sign
+    Column("added_at", Float, nullable=False),
 )
 
 settings = Table(

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, case, delete, func, insert, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from otrta_core import Dleq, Keyset, KeysetError, Proof, Unit
+from otrta_core import Dleq, Keyset, KeysetError, Proof, Token, Unit
 from otrta_wallet.records import (
     HistoryEntry,
     MeltQuote,
@@ -26,6 +26,7 @@ from otrta_wallet.schema import (
     ProofStatus,
     history,
     keysets,
+    lock_keys,
     melt_quotes,
     mints,
     operations,
@@ -126,6 +127,7 @@ def insert_proofs(
             "dleq_s": proof.dleq and proof.dleq.s,
             "dleq_r": proof.dleq and proof.dleq.r,
             "witness": proof.witness,
+            "p2pk_e": proof.p2pk_e,
             "status": status if holder is None or status is not ProofStatus.AVAILABLE else ProofStatus.HELD,
             "holder": holder,
             "changed_at": now,
@@ -139,7 +141,7 @@ def insert_proofs(
 def as_proof(row: Row[Any]) -> Proof:
     """Return a row of ``proofs`` as a proof."""
     dleq = Dleq(row.dleq_e, row.dleq_s, row.dleq_r) if row.dleq_e else None
-    return Proof(row.amount, row.keyset_id, row.secret, row.c, dleq, row.witness)
+    return Proof(row.amount, row.keyset_id, row.secret, row.c, dleq, row.witness, row.p2pk_e)
 
 
 def proofs_with(
@@ -368,8 +370,10 @@ def expire_melt_quotes(conn: Connection, now: float) -> None:
     conn.execute(update(melt_quotes).where(*run_out).values(state="expired"))
 
 
-def save_transfer(conn: Connection, transfer: Transfer) -> None:
-    """Store a token that is about to leave."""
+def save_transfer(
+    conn: Connection, transfer: Transfer, *, memo: str | None = None, with_dleq: bool = False
+) -> None:
+    """Store a token that is about to leave; one that is still being made with what it is to be made with."""
     conn.execute(
         insert(transfers).values(
             id=transfer.id,
@@ -378,6 +382,8 @@ def save_transfer(conn: Connection, transfer: Transfer) -> None:
             amount=transfer.amount,
             token=transfer.token,
             state=transfer.state,
+            memo=memo,
+            with_dleq=with_dleq,
             reference=transfer.reference,
             created_at=transfer.created_at,
             changed_at=transfer.created_at,
@@ -410,6 +416,16 @@ def load_transfers(
 def put_off_transfer(conn: Connection, transfer_id: str, next_look_at: float) -> None:
     """Note when a transfer is looked at again."""
     conn.execute(update(transfers).where(transfers.c.id == transfer_id).values(next_look_at=next_look_at))
+
+
+def complete_transfer(conn: Connection, transfer_id: str, made: Sequence[Proof], now: float) -> Transfer:
+    """Write the token of a transfer that was being made, from the proofs that came of it."""
+    row = conn.execute(select(transfers).where(transfers.c.id == transfer_id)).one()
+    token = Token(row.mint, row.unit, tuple(sorted(made, key=lambda p: (p.amount, p.Y))), row.memo)
+    text = (token if row.with_dleq else token.without_dleq()).encode()
+    values = {"token": text, "state": "open", "changed_at": now, "memo": None}
+    conn.execute(update(transfers).where(transfers.c.id == transfer_id).values(values))
+    return Transfer(row.id, row.mint, row.unit, row.amount, text, "open", row.reference, row.created_at)
 
 
 def set_transfer_state(
@@ -468,6 +484,19 @@ def read_history(conn: Connection, limit: int) -> list[HistoryEntry]:
         HistoryEntry(r.time, r.kind, r.amount_msat, r.fee_msat, r.mint, r.state, r.reference)
         for r in conn.execute(query)
     ]
+
+
+def add_lock_key(conn: Connection, now: float, public: str, private: str) -> None:
+    """Store a key that unlocks tokens; adding it again changes nothing."""
+    if conn.execute(select(lock_keys.c.public).where(lock_keys.c.public == public)).first() is None:
+        conn.execute(insert(lock_keys).values(public=public, private=private, added_at=now))
+
+
+def private_lock_keys(conn: Connection) -> list[str]:
+    """Return the private keys that were handed in, in hex, oldest first."""
+    return list(
+        conn.execute(select(lock_keys.c.private).order_by(lock_keys.c.added_at, lock_keys.c.public)).scalars()
+    )
 
 
 def get_setting(conn: Connection, name: str) -> str | None:

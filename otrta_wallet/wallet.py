@@ -6,18 +6,17 @@ cancelled call, a crash or a lost reply leaves a journalled operation that ``rec
 
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Self
 
-import anyio
 import httpx
 from anyio import to_thread
 from sqlalchemy import Connection
 
 from otrta_core import (
+    P2PK,
     Proof,
     Token,
     input_fee,
@@ -31,16 +30,17 @@ from otrta_wallet.custody import hand_out, move_sent, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.errors import (
     NotEnoughFunds,
-    TokenSpent,
-    TokenUneconomic,
-    WalletError,
 )
 from otrta_wallet.executor import Executor
 from otrta_wallet.incoming import Incoming, check_dleq, inspect
 from otrta_wallet.invoices import Invoices
+from otrta_wallet.lock_keys import LockKeys
+from otrta_wallet.locked_sends import LockedSends
 from otrta_wallet.melts import Melts
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import new_http_client
+from otrta_wallet.own_swaps import OwnSwaps
+from otrta_wallet.reclaiming import reclaim
 from otrta_wallet.records import (
     HistoryEntry,
     Melt,
@@ -56,7 +56,6 @@ from otrta_wallet.recovery import Recovery, recover
 from otrta_wallet.schema import ProofStatus, settings
 from otrta_wallet.seed import new_words, seed_of
 from otrta_wallet.transactions import Transactions
-from otrta_wallet.waiting import WAITS_FOR_OTHERS_S, backing_off
 from otrta_wallet.workers import Worker, enroll
 
 __all__ = ["MAX_PROOFS", "VERSION_TABLE", "Incoming", "Wallet"]
@@ -73,20 +72,29 @@ class Wallet:
     Attributes:
         transactions: on its database.
         mints: those it uses.
+        lock_keys: the keys that open locked tokens; others lock theirs to ``lock_keys.public``.
         worker: this process among those that share the database.
     """
 
     def __init__(
-        self, transactions: Transactions, mints: MintBook, seed: bytes, executor: Executor, worker: Worker
+        self,
+        transactions: Transactions,
+        mints: MintBook,
+        seed: bytes,
+        lock_keys: LockKeys,
+        executor: Executor,
+        worker: Worker,
     ) -> None:
         self.transactions = transactions
         self.mints = mints
+        self.lock_keys = lock_keys
         self.worker = worker
         self._seed = seed
         self._executor = executor
-        self._swaps: dict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
+        self._own_swaps = OwnSwaps(transactions, executor)
         self._invoices = Invoices(transactions, mints, seed, executor)
         self._melts = Melts(transactions, mints, seed, executor, self.hold_exact)
+        self._locked_sends = LockedSends(transactions, mints, seed, self._own_swaps)
 
     @classmethod
     @asynccontextmanager
@@ -128,8 +136,9 @@ class Wallet:
                 stack.push_async_callback(client.aclose)
             mints = MintBook(transactions, client, shared=worker.shared)
             await mints.load()
-            executor = Executor(transactions, mints, seed, participants, worker)
-            yield cls(transactions, mints, seed, executor, worker)
+            keys = LockKeys(transactions, seed)
+            executor = Executor(transactions, mints, seed, keys, participants, worker)
+            yield cls(transactions, mints, seed, keys, executor, worker)
 
     async def words(self) -> str:
         """Return the seed's BIP-39 words. Whoever has them has the money."""
@@ -245,9 +254,12 @@ class Wallet:
         """Say what a token is worth here, without touching it; DLEQ is checked by ``check_dleq``.
 
         Raises:
+            LockError: it is locked in a way that is not accepted, or not to keys of this wallet alone; so is
+                one whose lock is malformed, although some mints would let anybody spend it.
             MintNotKnown, UnitMismatch, KeysetError, TokenError, TokenUneconomic: it cannot be taken.
             MintError: a keyset had to be asked for and could not.
         """
+        await self.lock_keys.unlocked(token.proofs)
         return await inspect(self.mints, token)
 
     async def check_dleq(self, incoming: Incoming) -> None:
@@ -423,6 +435,41 @@ class Wallet:
 
         return await self.transactions.run(give)
 
+    async def send_locked(
+        self,
+        mint: str,
+        amount: int,
+        unit: str,
+        lock: P2PK,
+        *,
+        memo: str | None = None,
+        with_dleq: bool = False,
+        reference: str | None = None,
+    ) -> Transfer:
+        """Make a token of exactly ``amount`` that is locked to keys, always by a swap (NUT-11).
+
+        It can be taken back by ``reclaim`` once its lock lets ``lock_keys`` spend it: give it a locktime, and
+        ``lock_keys.public`` as refund key.
+
+        Args:
+            mint: at which.
+            amount: in ``unit``.
+            unit: of the proofs.
+            lock: who can spend it, and until when.
+            memo: put into the token.
+            with_dleq: leave DLEQ proofs in, with which its receiver can check it without asking the mint.
+            reference: whose it is; without one, the history gets a line.
+
+        Raises:
+            LockError: the lock's time is over, or the mint does not keep locks.
+            NotEnoughFunds: too little is available at this mint and in this unit.
+            the errors of ``Executor.carry_out``. After an unknown outcome or a crash, ``recover`` makes the
+            token, and ``transfers`` has it.
+        """
+        return await self._locked_sends.send(
+            mint, amount, unit, lock, memo=memo, with_dleq=with_dleq, reference=reference
+        )
+
     async def transfer_at_hand(
         self,
         mint: str,
@@ -489,84 +536,32 @@ class Wallet:
         """
         keyset = await self.mints.active_keyset(mint, unit)
 
-        def prepare(conn: Connection, now: float) -> Operation | int:
-            coming = journal.coming_from_others(conn, mint, unit)
-            fees = at_hand.fees(conn, mint)
-
-            def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
-                return select_proofs(usable, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=1000)
-
-            chosen = at_hand.take(conn, mint, unit, pick)
-            if chosen is None:
-                available = at_hand.worth(conn, mint, unit)
-                if coming:
-                    return available
-                raise _too_little(mint, amount, unit, available)
-            fee = input_fee(chosen, fees)
+        def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
             rest = sum(p.amount for p in chosen) - fee - amount
             wanted = [(a, holder) for a in split_amount(amount, keyset.keys)]
             amounts = wanted + [(a, None) for a in split_for_change(rest, keyset.keys)]
             operation = new_operation("swap", mint, unit, amount + rest, fee, now, reference=holder)
             journal.create(conn, operation, chosen)
-            store.move_proofs(
-                conn,
-                [p.Y for p in chosen],
-                was=ProofStatus.AVAILABLE,
-                now_is=ProofStatus.RESERVED,
-                holder=operation.id,
-                now=now,
-            )
             journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
             return operation
 
-        async with self._swaps[mint, unit]:  # what a swap has reserved comes back with it: the next one waits
-            patience = backing_off(WAITS_FOR_OTHERS_S)
-            while isinstance(begun := await self.transactions.run(prepare), int):
-                if not await patience():
-                    raise _too_little(mint, amount, unit, begun)
-            return await self._executor.carry_out(begun)
+        return await self._own_swaps.carry_out(mint, amount, unit, plan)
 
     async def reclaim(self, transfer_id: str) -> Operation:
         """Take back a token that was handed out, by swapping it before its receiver does.
 
         Raises:
+            LockError: it is locked, and not (yet) to keys of this wallet; nothing was done.
             TokenSpent: the receiver was first; the transfer is then claimed.
             TokenUneconomic: the fee would eat it.
             the other errors of ``Executor.carry_out``.
         """
-        transfer = await self.transfer(transfer_id)
-        if transfer is None:
-            raise WalletError("this wallet has sent no such token")
-        keyset = await self.mints.active_keyset(transfer.mint, transfer.unit)
-
-        def prepare(conn: Connection, now: float) -> Operation:
-            if not store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaiming", now=now):
-                raise TokenSpent("this token was claimed or taken back already")
-            sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
-            fee = input_fee(sent, at_hand.fees(conn, transfer.mint))
-            net = sum(p.amount for p in sent) - fee
-            if net <= 0:
-                raise TokenUneconomic("taking this token back would cost all that it is worth")
-            operation = new_operation(
-                "reclaim", transfer.mint, transfer.unit, net, fee, now, reference=transfer_id
-            )
-            journal.create(conn, operation, sent)
-            store.move_proofs(
-                conn,
-                [p.Y for p in sent],
-                was=ProofStatus.SENT,
-                now_is=ProofStatus.RESERVED,
-                holder=operation.id,
-                now=now,
-            )
-            amounts = [(a, None) for a in split_for_change(net, keyset.keys)]
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
-            return operation
-
-        return await self._executor.carry_out(await self.transactions.run(prepare))
+        return await reclaim(
+            self.transactions, self.mints, self._seed, self.lock_keys, self._executor, transfer_id
+        )
 
     def undo_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
-        """Put back, inside the caller's transaction, a token of which no byte has left this machine."""
+        """Put back, inside the caller's transaction, an unlocked token of which no byte has left."""
         if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaimed", now=now):
             move_sent(conn, now, transfer_id, now_is=ProofStatus.AVAILABLE, holder=None)
 
@@ -594,7 +589,3 @@ def _words(conn: Connection, _now: float) -> str:
         words = store.get_setting(conn, "seed_words")  # another worker's, where that was faster
         assert words is not None  # noqa: S101 (either of them has been committed or is ours)
     return words
-
-
-def _too_little(mint: str, amount: int, unit: str, available: int) -> NotEnoughFunds:
-    return NotEnoughFunds(f"{amount} {unit} were wanted at {mint}, and {available} {unit} can be spent there")

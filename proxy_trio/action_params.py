@@ -10,6 +10,7 @@ from otrta_core.invoice import MAX_INVOICE_CHARACTERS
 
 MAX_TOKEN_CHARACTERS = 1 << 20
 MAX_HISTORY = 10_000
+MAX_LOCK_S = 10 * 365 * 86_400
 MAX_MEMO_CHARACTERS = 1000
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
@@ -48,10 +49,17 @@ class AmountParams(PlaceParams):
 
 
 class SendParams(AmountParams):
-    """A token to make: of exactly the amount, or of at least so much without asking the mint."""
+    """A token to make: of exactly the amount, or of at least so much without asking the mint.
+
+    Attributes:
+        lock: the public key that it is to be locked to.
+        refund_after_s: how long a locked one cannot be taken back; None for never.
+    """
 
     at_least: Annotated[bool, Field(strict=True)] = False
     memo: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MEMO_CHARACTERS)] | None = None
+    lock: Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-fA-F]{64}$")] | None = None
+    refund_after_s: Annotated[int, Field(strict=True, gt=0, le=MAX_LOCK_S)] | None = None
 
 
 class SentParams(Params):

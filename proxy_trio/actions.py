@@ -61,6 +61,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "invoices": _action(NoParams, money_actions.invoices),
     "recover": _action(RecoverParams, money_actions.recover),
     "seed": _action(NoParams, money_actions.seed),
+    "pubkey": _action(NoParams, money_actions.pubkey),
     "mints": _action(NoParams, directory_actions.mints),
     "mints_add": _action(UrlParams, directory_actions.mints_add),
     "mints_remove": _action(UrlParams, directory_actions.mints_remove),

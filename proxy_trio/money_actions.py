@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from otrta_core import AmountError, Token, Unit, format_msat
+from otrta_core import P2PK, AmountError, Token, Unit, format_msat
 from otrta_wallet import MintNotKnown, NotEnoughFunds, QuoteNotPaid, TokenSpent, Transfer, WalletError
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.store import load_quote
@@ -62,14 +62,20 @@ async def receive(client: Client, params: ReceiveParams) -> dict[str, Any]:
 async def send(client: Client, params: SendParams) -> dict[str, Any]:
     """Make a token of exactly the amount, or of at least so much without asking the mint."""
     mint, unit, amount = await _source(client, params)
-    exact = not params.at_least
+
+    async def make() -> Transfer:
+        if params.lock is None:
+            return await client.wallet.send(mint, amount, unit, exact=not params.at_least, memo=params.memo)
+        lock = _lock(client, params.lock, params.refund_after_s)
+        return await client.wallet.send_locked(mint, amount, unit, lock, memo=params.memo)
+
     try:
-        transfer = await client.wallet.send(mint, amount, unit, exact=exact, memo=params.memo)
+        transfer = await make()
     except NotEnoughFunds:
         # some of what is available may be change that waits for its swap
         if not await client.swapper.swap_now(mint, unit):
             raise
-        transfer = await client.wallet.send(mint, amount, unit, exact=exact, memo=params.memo)
+        transfer = await make()
     return {
         "id": transfer.id,
         "token": transfer.token,
@@ -168,6 +174,11 @@ async def recover(client: Client, params: RecoverParams) -> dict[str, Any]:
     return {"open": still_open, "disputed": len(disputed), "unswapped": len(await client.wallet.kept())}
 
 
+async def pubkey(client: Client, _params: NoParams) -> dict[str, Any]:
+    """Tell the public key that tokens for this wallet can be locked to."""
+    return {"pubkey": client.wallet.lock_keys.public}
+
+
 async def seed(client: Client, _params: NoParams) -> dict[str, Any]:
     """Return the seed's words."""
     return {"words": await client.wallet.words()}
@@ -203,6 +214,14 @@ def _told(transfer: Transfer) -> dict[str, Any]:
         "since": transfer.created_at,
         "memo": None if transfer.token is None else Token.parse(transfer.token).memo,
     }
+
+
+def _lock(client: Client, key: str, refund_after_s: int | None) -> P2PK:
+    """Return the lock of a token to send, which falls back to this wallet's key unless that is not wanted."""
+    if refund_after_s is None:
+        return P2PK(key)
+    until = int(client.wallet.transactions.now()) + refund_after_s
+    return P2PK(key, locktime=until, refund=(client.wallet.lock_keys.public,))
 
 
 def mints_for(client: Client, params: PlaceParams) -> Sequence[str]:

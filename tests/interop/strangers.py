@@ -154,7 +154,11 @@ class Nutshell:
         return done.stdout
 
     def top_up(self, amount: int) -> None:
-        self._run("invoice", str(amount))
+        # by two commands: one alone waits for word of the payment, for ever where that came first
+        said = self._run("invoice", str(amount), "--no-check")
+        found = re.search(r"--id (\S+)", said)
+        assert found is not None
+        self._run("invoice", str(amount), "--id", found[1])
 
     def balance(self) -> int:
         found = re.search(r"^Balance: ([\d,]+)", self._run("balance"), re.MULTILINE)

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from otrta_cli import pay_command, wallet_commands, wallet_link
 from otrta_cli.main import main
 from otrta_cli.processes import Running
-from otrta_core import Nut10Option, PaymentRequest, Proof, Token
+from otrta_core import P2PK, Nut10Option, PaymentRequest, Proof, Token, read_lock, schnorr
 from otrta_wallet.database import sole_owner
 from proxy_trio.client_settings import SERVE_FILE, TOKEN_FILE, WALLET_FILE
 from tests.otrta_wallet.lightning import strangers_invoice
@@ -107,6 +108,11 @@ def test_the_home_and_what_is_in_it_are_for_its_owner_alone(run: Run, home: Path
         ["send", "--list", "--show", "abcdef"],
         ["send", "--cancel", "abcdef", "--memo", "x"],
         ["send", "--list", "--at-least"],
+        ["send", "5", "--lock", "02" + "79" * 32, "--at-least"],
+        ["send", "--list", "--lock", "02" + "79" * 32],
+        ["send", "5", "--refund-after", "soon"],
+        ["send", "5", "--refund-after", "0d"],
+        ["send", "5", "--refund-after", "99999d"],
         ["send", "0"],
         ["send", "-5"],
         ["send", "1.5"],
@@ -505,6 +511,26 @@ def test_an_invoice_that_nobody_waits_for_is_listed_and_claimed(run: Run, mint: 
     assert run("invoice", "--claim", asked["quote_id"]) == claimed
     assert "No invoice is waiting" in run("invoice", "--list")[1]
     assert run("recover", "--all") == (0, "Nothing is open.\n", "")
+
+
+@pytest.mark.integration
+def test_a_locked_token_is_taken_with_its_key_and_back_when_its_time_is_over(funded: Run) -> None:
+    key = funded("config", "pubkey")[1].strip()
+    assert json.loads(funded("config", "pubkey", "--json")[1]) == {"pubkey": key}
+    ours = json.loads(funded("send", "5", "--lock", key, "--json")[1])
+    lock = read_lock(Token.parse(ours["token"]).proofs[0].secret)
+    assert lock is not None
+    assert lock.locktime is not None
+    assert (lock.data, lock.refund) == (key, (key,))
+    assert 29 * 86_400 < lock.locktime - time.time() < 31 * 86_400
+    assert funded("receive", ours["token"]) == (0, "Received 5 sat.\n", "")
+
+    stranger = schnorr.public_key(b"\x05" * 32)
+    theirs = json.loads(funded("send", "5", "--lock", stranger, "--refund-after", "never", "--json")[1])
+    assert read_lock(Token.parse(theirs["token"]).proofs[0].secret) == P2PK(stranger)
+    for refused in (("receive", theirs["token"]), ("send", "--cancel", theirs["id"])):
+        code, out, err = funded(*refused)
+        assert (code, out, "locked" in err) == (1, "", True)
 
 
 def test_at_least_an_amount_says_how_much_it_became(funded: Run) -> None:

@@ -76,6 +76,7 @@ GROWN = {
     "derive_backup_key",
     "derive_keyset_id_v1",
     "derive_keyset_id_v2",
+    "derive_lock_key",
     "face_value",
     "format_msat",
     "invoice_amount_msat",

@@ -11,7 +11,7 @@ import anyio
 import httpx
 from sqlalchemy.engine.default import DefaultDialect
 
-from otrta_core import Token
+from otrta_core import P2PK, Token
 from otrta_wallet import Wallet, workers
 
 POSTS = ("/v1/swap", "/v1/mint/bolt11")
@@ -82,9 +82,11 @@ async def _run(url, mint, name, argument, kill):
                 await wallet.claim_quote(argument)
             case "send":
                 await wallet.send(mint, argument, "msat")
-            case "receive":
+            case "lock":
+                await wallet.send_locked(mint, 200, "msat", P2PK(argument))
+            case "receive" | "unlock":
                 await wallet.receive(Token.parse(argument))
-            case "reclaim":
+            case "reclaim" | "refund":
                 await wallet.reclaim(argument)
             case "redeem":
                 await wallet.redeem(argument)

@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import count, product
 
 import anyio
 import pytest
 
-from otrta_core import Token
+from otrta_core import P2PK, LockError, SigFlag, Token
 from otrta_wallet import Wallet
 from otrta_wallet.executor import LANDS_WITHIN_S
 from tests.otrta_wallet import crashing
@@ -18,7 +19,7 @@ from tests.otrta_wallet.crashing import Kill
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
 
 LONG = os.environ.get("OTRTA_LONG") == "1"
-OPERATIONS = ("mint", "send", "receive", "reclaim", "redeem")
+OPERATIONS = ("mint", "send", "receive", "reclaim", "redeem", "lock", "unlock", "refund")
 MINTED = 400
 
 
@@ -27,7 +28,7 @@ def cases():
     steps = list(product(("commit", "post"), ("before", "after")))
     cases = [(name, *step, None) for name in OPERATIONS for step in steps]
     if not LONG:
-        picked = [(0, 1, 1), (2, 3, 1), (1, 2, 2), (3, 2, 1), (1, 3, 2)]
+        picked = [(0, 1, 1), (2, 3, 1), (1, 2, 2), (3, 2, 1), (1, 3, 2), (1, 3, 2), (3, 0, 1), (0, 3, 2)]
         cases = []
         for name, (first, second, number) in zip(OPERATIONS, picked, strict=True):
             cases += [(name, *steps[first], number), (name, *steps[second], 1)]
@@ -66,6 +67,14 @@ async def prepare(url, mint, name):
             while await alice.transfer_at_hand(mint, 4, "msat", exact=True, record="send"):
                 pass
             return "alice", 4
+        to_bob = P2PK(bob.lock_keys.public, sigflag=SigFlag.SIG_ALL)
+        if name == "lock":
+            return "alice", to_bob.data
+        if name == "unlock":
+            return "bob", (await alice.send_locked(mint, 200, "msat", to_bob)).token
+        if name == "refund":
+            to_both = replace(to_bob, pubkeys=(alice.lock_keys.public,))
+            return "alice", (await alice.send_locked(mint, 200, "msat", to_both)).id
         transfer = await alice.send(mint, 200, "msat")
         if name == "reclaim":
             return "alice", transfer.id
@@ -88,7 +97,12 @@ async def recovered(url, minted):
         await alice.recover()
         assert await accounted_for(alice, bob) == minted
         for transfer in await alice.transfers():
-            await alice.reclaim(transfer.id)
+            try:
+                await alice.reclaim(transfer.id)
+            except LockError:
+                await bob.receive(Token.parse(transfer.token))
+        await alice.recover()
+        assert await alice.transfers() == []
         ahead_s = 10 * LANDS_WITHIN_S
         await alice.recover()
         assert await available(alice) + await available(bob) == minted

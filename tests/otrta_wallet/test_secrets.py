@@ -7,11 +7,11 @@ import traceback
 import pytest
 from sqlalchemy import select
 
-from otrta_core import Token
+from otrta_core import P2PK, LockError, Token, derive_lock_key
 from otrta_wallet import OutcomeUnknown
 from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.outputs import derive_blinding_factor
-from otrta_wallet.schema import history, operations, outputs, proofs, quotes
+from otrta_wallet.schema import history, lock_keys, operations, outputs, proofs, quotes
 from otrta_wallet.seed import seed_of
 from tests.fault_proxy import LOCKED, Fault, fault_proxy
 from tests.otrta_wallet.reckoning import top_up
@@ -43,16 +43,22 @@ async def secrets_of(wallet):
         return (
             conn.execute(select(proofs)).all(),
             conn.execute(select(quotes.c.id)).scalars().all(),
-            conn.execute(select(outputs.c.keyset_id, outputs.c.counter)).all(),
+            conn.execute(select(outputs)).all(),
+            conn.execute(select(lock_keys.c.private)).scalars().all(),
         )
 
-    found, quote_ids, counters = await wallet.transactions.run(read)
+    found, quote_ids, planned, private_keys = await wallet.transactions.run(read)
     words = await wallet.words()
     seed = seed_of(words)
-    secrets = {words, seed.hex(), *quote_ids}
+    secrets = {words, seed.hex(), derive_lock_key(seed).hex(), *quote_ids, *private_keys}
     for row in found:
         secrets |= {row.secret, row.c, row.dleq_r, row.dleq_e}
-    secrets |= {derive_blinding_factor(seed, row.keyset_id, row.counter).hex() for row in counters}
+    for row in planned:
+        given = row.counter is None
+        secrets |= {
+            row.secret,
+            row.r if given else derive_blinding_factor(seed, row.keyset_id, row.counter).hex(),
+        }
     return {secret for secret in secrets if secret}
 
 
@@ -96,6 +102,13 @@ async def test_no_secret_is_ever_said(open_wallet, mint, caplog):
             await ear.to(alice.reclaim(transfer.id))
             await ear.to(alice.reclaim((await alice.transfers())[0].id))
             await ear.to(alice.send(network.url, 10**9, "msat"))
+            key = await ear.to(bob.lock_keys.add(bytes(31) + b"\x07"))
+            for lock in (P2PK(key), P2PK(alice.lock_keys.public)):
+                locked = await ear.to(alice.send_locked(network.url, 50, "msat", lock))
+                tokens.append(locked.token)
+                refused = await ear.to(bob.receive(Token.parse(locked.token)))
+            assert isinstance(refused, LockError)
+            ear.heard.append(repr(bob.lock_keys))
             for wallet in (alice, bob):
                 for call in (wallet.balances, wallet.history, wallet.transfers, wallet.open_operations):
                     await ear.to(call())

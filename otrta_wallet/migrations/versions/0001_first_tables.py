@@ -39,6 +39,13 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_keysets_mint"), "keysets", ["mint"], unique=False)
     op.create_table(
+        "lock_keys",
+        sa.Column("public", sa.String(), nullable=False),
+        sa.Column("private", sa.String(), nullable=False),
+        sa.Column("added_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("public"),
+    )
+    op.create_table(
         "melt_quotes",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("mint", sa.String(), nullable=False),
@@ -105,6 +112,7 @@ def upgrade() -> None:
         sa.Column("dleq_s", sa.String(), nullable=True),
         sa.Column("dleq_r", sa.String(), nullable=True),
         sa.Column("witness", sa.Text(), nullable=True),
+        sa.Column("p2pk_e", sa.String(), nullable=True),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("holder", sa.String(), nullable=True),
         sa.Column("changed_at", sa.Float(), nullable=False),
@@ -153,6 +161,8 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("token", sa.Text(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
+        sa.Column("memo", sa.Text(), nullable=True),
+        sa.Column("with_dleq", sa.Boolean(), nullable=False),
         sa.Column("reference", sa.String(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
@@ -178,10 +188,12 @@ def upgrade() -> None:
         sa.Column("operation_id", sa.String(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("keyset_id", sa.String(), nullable=False),
-        sa.Column("counter", sa.BigInteger(), nullable=False),
+        sa.Column("counter", sa.BigInteger(), nullable=True),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("blinded", sa.String(), nullable=False),
         sa.Column("holder", sa.String(), nullable=True),
+        sa.Column("secret", sa.Text(), nullable=True),
+        sa.Column("r", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
             ["operation_id"],
             ["operations.id"],
