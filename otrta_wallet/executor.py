@@ -24,7 +24,7 @@ from otrta_wallet.errors import (
     TokenSpent,
 )
 from otrta_wallet.lock_keys import LockKeys
-from otrta_wallet.melt_evidence import MeltEvidence, Signed, ask_change, ask_melt
+from otrta_wallet.melt_evidence import MeltEvidence, Signed, are_spent, ask_change, ask_melt
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import MINT_PATH, SWAP_PATH, BlindSignature, ProofState, QuoteState
 from otrta_wallet.outputs import make_change, make_proofs
@@ -41,6 +41,7 @@ _PAUSES_S = (0.15, 0.45, 1.35)
 _SECOND_LOOK_S = 1.0
 _FOREIGN = frozenset({"receive", "redeem"})
 _OURS = frozenset({"swap", "lock", "mint", "melt"})
+_STRANGE = frozenset({Verdict.FAIL_SPENT, Verdict.FAIL_PAID})
 _PATHS: Mapping[OperationKind, str] = {"mint": MINT_PATH}
 
 
@@ -271,7 +272,9 @@ class Executor:
             case "melt":
                 reply = await client.melt(operation.quote_id or "", attempt.inputs, messages)
                 change = reply.change or ()
-                if reply.state != "PAID" or len(change) > len(attempt.planned):
+                if len(change) > len(attempt.planned):
+                    raise OutcomeUnknown("the mint's change is more than it was asked for", operation.id)
+                if reply.state != "PAID" or not await are_spent(client, attempt.inputs):
                     raise OutcomeUnknown("the mint has not said that the invoice is paid", operation.id)
                 signed = list(zip(attempt.planned, change, strict=False))
                 payment = Payment(reply.payment_preimage, operation.fee, change_is_all=True)
@@ -459,7 +462,7 @@ class Executor:
         self, attempt: _Attempt, verdict: Verdict, states: Mapping[str, ProofState], reason: OtrtaError
     ) -> None:
         # what only we could spend was spent, says the mint: it may only not have found our outputs yet
-        strange = verdict is Verdict.FAIL_SPENT and attempt.operation.kind in _OURS
+        strange = verdict in _STRANGE and attempt.operation.kind in _OURS
         may_land = attempt.unanswered_at is not None or verdict is Verdict.FAIL_PENDING or strange
         failure = Failure(verdict, reason.message, states, may_land, attempt.recovering)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from otrta_wallet.errors import MintRefused
+from otrta_core import Proof
+from otrta_wallet.errors import MintError, MintRefused
 from otrta_wallet.mint_client import BlindSignature, MintClient, PaymentState, ProofState
 from otrta_wallet.records import Operation, Output
 
@@ -63,6 +64,18 @@ async def _ask_states(client: MintClient, operation: Operation, ys: Sequence[str
     except MintRefused:
         return MeltEvidence(None, await client.check_state(ys), None)
     return MeltEvidence(quote.state, await client.check_state(ys), quote.payment_preimage)
+
+
+async def are_spent(client: MintClient, inputs: Sequence[Proof]) -> bool:
+    """Tell whether the mint says that all inputs are spent: a payment that leaves them ours is none.
+
+    False also where it could not be asked, since nothing about the payment follows from that.
+    """
+    try:
+        states = await client.check_state([proof.Y for proof in inputs])
+    except MintError:
+        return False
+    return set(states.values()) == {"SPENT"}
 
 
 async def ask_change(client: MintClient, blanks: Sequence[Output]) -> Signed:

@@ -14,7 +14,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from otrta_core import P2PK, Token
 from otrta_wallet import Wallet, workers
 
-POSTS = ("/v1/swap", "/v1/mint/bolt11")
+POSTS = ("/v1/swap", "/v1/mint/bolt11", "/v1/melt/bolt11")
 
 
 @dataclass
@@ -86,6 +86,8 @@ async def _run(url, mint, name, argument, kill):
                 await wallet.send_locked(mint, 200, "msat", P2PK(argument))
             case "receive" | "unlock":
                 await wallet.receive(Token.parse(argument))
+            case "melt":
+                await wallet.melt(argument)
             case "reclaim" | "refund":
                 await wallet.reclaim(argument)
             case "redeem":

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from otrta_wallet import journal, store
-from otrta_wallet.closing import Failure, fail, finish
+from otrta_wallet.closing import WATCH_S, Failure, Payment, add_late_change, fail, finish
 from otrta_wallet.decisions import Verdict
-from otrta_wallet.records import Quote, Transfer
+from otrta_wallet.records import MeltQuote, Quote, Transfer
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.store import proofs_with, read_history
 from tests.otrta_wallet.rows import KEYSET, MINT, NOW, operation, proof, put, statuses, transaction
@@ -228,3 +228,101 @@ def test_a_participant_that_fails_undoes_all_of_the_end(url):
         finish(conn, op, planned, [proof(1), proof(2)], [Failing()], NOW)
     with transaction(url) as conn:
         assert (statuses(conn), journal.load(conn, op.id).state) == (before, "prepared")
+
+
+def begin_melt(conn, inputs, amount=60, reserve=30, fee=1):
+    """Journal the payment of an invoice, with three blanks."""
+    store.save_melt_quote(conn, MeltQuote("q", MINT, "msat", amount, reserve, "lnbc", "paying", None, NOW))
+    op = operation("melt", amount, fee, quote_id="q")
+    journal.create(conn, op, inputs)
+    put(conn, inputs, ProofStatus.RESERVED, op.id)
+    return op, journal.plan_outputs(conn, SEED, op.id, KEYSET, [(0, None)] * 3)
+
+
+def signed(blanks, *amounts):
+    """The first blanks as they came back, and their proofs."""
+    change = [replace(blank, amount=amount) for blank, amount in zip(blanks, amounts, strict=False)]
+    return change, [proof(amount) for amount in amounts]
+
+
+def melt_quote(conn):
+    quote = store.load_melt_quote(conn, "q")
+    assert quote is not None
+    return quote.state, quote.owed, quote.preimage
+
+
+def test_a_payment_is_what_did_not_come_back(conn):
+    given = proof(100)
+    op, blanks = begin_melt(conn, [given])
+    change, made = signed(blanks, 16, 8)
+    assert finish(conn, op, change, made, [], NOW, Payment("pre", 1, change_is_all=True))
+    assert not finish(conn, op, change, made, [], NOW, Payment("pre", 1, change_is_all=True))
+    assert melt_quote(conn) == ("paid", 0, "pre")
+    assert journal.load(conn, op.id).fee == 16
+    assert {s: status for s, (status, _) in statuses(conn).items()} == {
+        given.secret: "spent",
+        made[0].secret: "available",
+        made[1].secret: "available",
+    }
+    [line] = read_history(conn, 9)
+    assert (line.kind, line.amount_msat, line.fee_msat) == ("pay", -76, 16)
+    assert journal.watched(conn, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("amounts", "change_is_all", "owed", "watched"),
+    [
+        ((32, 4, 3), False, 0, False),  # nothing more can come
+        ((8, 1), False, 0, True),  # the way may have taken all of the reserve, or not
+        ((8, 1), True, 0, False),
+        ((8,), True, 1, True),
+        ((), True, 9, True),
+    ],
+)
+def test_change_is_looked_for_while_more_may_be_due(conn, amounts, change_is_all, owed, watched):
+    op, blanks = begin_melt(conn, [proof(100)])
+    change, made = signed(blanks, *amounts)
+    finish(conn, op, change, made, [], NOW, Payment(None, 1, change_is_all))
+    assert melt_quote(conn)[:2] == ("paid", owed)
+    assert [found.id for found in journal.watched(conn, NOW)] == [op.id] * watched
+    assert journal.watched(conn, NOW + WATCH_S) == []
+
+
+def test_late_change_is_stored_once(conn):
+    op, blanks = begin_melt(conn, [proof(100)])
+    finish(conn, op, [], [], [], NOW, Payment(None, 1, change_is_all=True))
+    done = journal.load(conn, op.id)
+    for amounts, new in (((4,), 4), ((4, 8), 8), ((4, 8), 0)):
+        assert add_late_change(conn, done, *signed(blanks, *amounts), NOW) == new
+    assert journal.load(conn, op.id).fee == 100 - 60 - 12
+    assert melt_quote(conn)[1] == 0
+    assert sum(p.amount for p in proofs_with(conn, status=ProofStatus.AVAILABLE)) == 12
+    assert sum(line.amount_msat for line in read_history(conn, 9)) == -88
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "left"),
+    [
+        (Verdict.FAIL_REFUSED, "open", "available"),
+        (Verdict.FAIL_PAID, "paid", "available"),
+        (Verdict.FAIL_SPENT, "open", "spent"),
+    ],
+)
+def test_a_payment_that_was_not_made_frees_what_is_not_spent(conn, verdict, state, left):
+    given = proof(100)
+    op, _ = begin_melt(conn, [given])
+    states = {given.Y: "SPENT" if left == "spent" else "UNSPENT"}
+    assert fail(conn, op, Failure(verdict, "no", states), [], NOW)
+    assert melt_quote(conn)[0] == state
+    assert statuses(conn)[given.secret][0] == left
+
+
+def test_a_payment_that_was_given_up_and_landed_is_finished_once(conn):
+    given = proof(100)
+    op, blanks = begin_melt(conn, [given])
+    fail(conn, op, replace(REFUSED, may_land=True), [], NOW)
+    [watched] = journal.watched(conn, NOW)
+    change, made = signed(blanks, 32, 4, 3)
+    assert finish(conn, watched, change, made, [], NOW, Payment(None, 1, change_is_all=False))
+    assert melt_quote(conn)[0] == "paid"
+    assert (statuses(conn)[given.secret][0], journal.watched(conn, NOW)) == ("spent", [])

@@ -14,13 +14,23 @@ from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.mint_client import new_http_client
 from tests.fault_proxy import FAULTS, LOCKED, Fault, fault_proxy
 from tests.otrta_wallet.conftest import wallet_in
-from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
+from tests.otrta_wallet.lightning import offer
+from tests.otrta_wallet.reckoning import (
+    accounted_for,
+    assert_really_there,
+    available,
+    paid_out,
+    pending,
+    top_up,
+)
 
 pytestmark = pytest.mark.anyio
 
-MINTED = 600
+MINTED = 6_000
 POSTS = r"^/v1/(swap|mint/bolt11)$"
-OPERATIONS = ("mint", "receive", "send", "reclaim", "redeem")
+MELTS = r"^/v1/melt/bolt11$"
+POSTED_AGAIN = ("mint", "receive", "send", "reclaim", "redeem")
+OPERATIONS = (*POSTED_AGAIN, "melt")
 LONG = os.environ.get("OTRTA_LONG") == "1"
 DROPPED = Fault("request-dropped", forwards=0, keeps=None)
 REFUSED = Fault("400-before-it", forwards=0, answer=LOCKED)
@@ -31,7 +41,7 @@ def cases():
     """Every operation with every fault in a long run; otherwise each fault with the next operation."""
     pairs = list(product(FAULTS, OPERATIONS))
     if not LONG:
-        pairs = [pairs[i * len(OPERATIONS) + (i + i // 5) % len(OPERATIONS)] for i in range(len(FAULTS))]
+        pairs = [pairs[i * len(OPERATIONS) + (i + i // 6) % len(OPERATIONS)] for i in range(len(FAULTS))]
     for number, (fault, operation) in enumerate(pairs):
         backend = ("asyncio", "trio")[number % 2]
         yield pytest.param(backend, fault, operation, id=f"{operation}-{fault}-{backend}")
@@ -72,7 +82,7 @@ async def two(tmp_path, store, network, clock):
             yield alice, bob
 
 
-async def prepared(name, alice, bob, mint):
+async def prepared(name, alice, bob, mint, payee):
     """Do what comes before an operation, and return how to start the operation itself."""
     match name:
         case "mint":
@@ -82,6 +92,9 @@ async def prepared(name, alice, bob, mint):
             for _ in range(2):  # takes the small pieces, so that the next needs a swap
                 await alice.send(mint, 4, "msat")
             return lambda: alice.send(mint, 4, "msat")
+        case "melt":
+            quote_id = await offer(alice, mint, payee, 200)
+            return lambda: alice.melt(quote_id)
     transfer = await alice.send(mint, 200, "msat")
     token = Token.parse(transfer.token)
     match name:
@@ -117,26 +130,28 @@ async def settle(clock, *wallets):
 
 
 @pytest.mark.parametrize(("anyio_backend", "fault", "name"), list(cases()))
-async def test_no_fault_loses_money(two, network, clock, fault, name):
+async def test_no_fault_loses_money(two, network, mint, clock, fault, name):
     alice, bob = two
     minted = MINTED + (200 if name == "mint" else 0)
-    start = await prepared(name, alice, bob, network.url)
-    network.spoil(POSTS, fault)
+    start = await prepared(name, alice, bob, network.url, mint.url)
+    network.spoil(MELTS if name == "melt" else POSTS, fault)
     with suppress(MintError):
         await start()
     assert network.met == [fault]
     await settle(clock, alice, bob)
     assert await accounted_for(alice, bob) == minted
-    assert await available(alice) + await available(bob) > minted - 50
+    assert await available(alice) + await available(bob) + await paid_out(alice) > minted - 50
     await assert_really_there(alice, bob)
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), alternating(OPERATIONS if LONG else ("receive", "mint")))
-async def test_nor_do_faults_while_asking_what_became_of_it(two, network, clock, name):
+@pytest.mark.parametrize(
+    ("anyio_backend", "name"), alternating(OPERATIONS if LONG else ("receive", "mint", "melt"))
+)
+async def test_nor_do_faults_while_asking_what_became_of_it(two, network, mint, clock, name):
     alice, bob = two
     minted = MINTED + (200 if name == "mint" else 0)
-    start = await prepared(name, alice, bob, network.url)
-    network.spoil(POSTS, replace(DROPPED, forwards=1))
+    start = await prepared(name, alice, bob, network.url, mint.url)
+    network.spoil(MELTS if name == "melt" else POSTS, replace(DROPPED, forwards=1))
     faults = [DROPPED, Fault("500", answer=(500, b"")), Fault("cut", keeps=0.3)]
     network.spoil(r"^/v1/restore$", *faults)
     with pytest.raises(OutcomeUnknown):
@@ -147,11 +162,11 @@ async def test_nor_do_faults_while_asking_what_became_of_it(two, network, clock,
     await assert_really_there(alice, bob)
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), alternating(OPERATIONS))
-async def test_a_refusal_is_not_believed_while_an_earlier_post_may_land(two, network, clock, name):
+@pytest.mark.parametrize(("anyio_backend", "name"), alternating(POSTED_AGAIN))
+async def test_a_refusal_is_not_believed_while_an_earlier_post_may_land(two, network, mint, clock, name):
     alice, bob = two
     minted = MINTED + (200 if name == "mint" else 0)
-    start = await prepared(name, alice, bob, network.url)
+    start = await prepared(name, alice, bob, network.url, mint.url)
     network.spoil(POSTS, LATE, REFUSED)
     with pytest.raises(OutcomeUnknown):
         await start()

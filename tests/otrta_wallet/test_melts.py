@@ -1,6 +1,7 @@
 """Paying Lightning invoices: what it costs is known before, exact after, and never lost in between."""
 
 import json
+import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -260,7 +261,9 @@ async def _unreachable(*_arguments):
     raise MintUnreachable("no")
 
 
-async def test_quote_ids_invoices_and_preimages_are_in_no_repr(alice, mint, fee_mint):
+async def test_quote_ids_invoices_and_preimages_are_in_no_repr_and_no_log(alice, mint, fee_mint, caplog):
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")
     await top_up(alice, mint.url, 10_000)
     invoice = await strangers_invoice(fee_mint.url, 1_000)
     quote = await alice.request_melt(mint.url, invoice, "msat")
@@ -270,6 +273,8 @@ async def test_quote_ids_invoices_and_preimages_are_in_no_repr(alice, mint, fee_
     for value in (quote, melt, reply, paid):
         for secret in (quote.id, invoice, melt.preimage):
             assert secret not in repr(value)
+            assert secret not in caplog.text
+    assert "/v1/melt/quote/bolt11/" in caplog.text
 
 
 # --- payments that fail, or take their time --------------------------------------------------------------
