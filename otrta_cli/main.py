@@ -33,6 +33,9 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "history": LazyCommand(f"{_WALLET}:history", "List what came in, went out and was paid."),
     "pending": LazyCommand(f"{_WALLET}:pending", "List payments that are not settled."),
     "recover": LazyCommand(f"{_WALLET}:recover", "Take back what is due from gateways and mints."),
+    "restore": LazyCommand(
+        "otrta_cli.restore_command:restore", "Get the wallet's money back from its seed words."
+    ),
     "mints": LazyCommand(f"{_LISTS}:mints", "List, add or remove mints that may hold money."),
     "gateways": LazyCommand(f"{_LISTS}:gateways", "List, add, remove or trust gateways that may be paid."),
     "quote": LazyCommand(f"{_WALLET}:quote", "Show what a request could cost, without sending it."),

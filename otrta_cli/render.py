@@ -132,6 +132,34 @@ def show_recovery(result: Mapping[str, Any]) -> None:
         _say(f"{result['disputed']} disputed: see `otrta pending`.")
 
 
+def show_restored(results: Sequence[Mapping[str, Any]]) -> None:
+    """Show what came back from each mint, and how far was looked."""
+    for result in results:
+        found = [f"{unit['found']:,} {unit['unit']}" for unit in result["units"] if unit["found"]]
+        _say(f"{result['mint']}: {' and '.join(found) or 'nothing new'} came back")
+        for unit in result["units"]:
+            if unit["pending"]:
+                _say(
+                    f"  {unit['pending']:,} {unit['unit']} more are pending there: `otrta recover` asks again"
+                )
+            if unit["gone"]:
+                _say(f"  {unit['gone']:,} {unit['unit']} that were thought to be here have been spent")
+        refused = sum(keyset["refused"] for keyset in result["keysets"])
+        if refused:
+            _say(f"  {refused:,} of the mint's signatures do not hold")
+        _columns(
+            [
+                (
+                    f"  keyset {keyset['id'][:16]}",
+                    keyset["unit"],
+                    f"{keyset['proofs']:,} proofs, {keyset['spent']:,} spent ones",
+                    f"looked at {keyset['looked_to']:,} numbers",
+                )
+                for keyset in result["keysets"]
+            ]
+        )
+
+
 def show_mints(mints: Sequence[Mapping[str, Any]]) -> None:
     """Show the mints that may hold money."""
     if not mints:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import trio
 
+from otrta_cli.seed_hint import hint_at_seed
 from otrta_cli.wallet_link import serving
 from otrta_core import format_msat
 from otrta_wallet import WalletBusy
@@ -98,6 +99,7 @@ async def _run(client: Client, port: int, as_json: bool, stop: trio.Event) -> No
             bound = await nursery.start(partial(serve_app, app, port, stop=stop))
             with announced(client.home, bound, token):
                 await _say_hello(client, bound, as_json)
+                await hint_at_seed(client)
                 await stop.wait()
         background.cancel_scope.cancel()
 

@@ -94,6 +94,7 @@ def _busy(home: Path) -> OtrtaError:
 def _open_and_act(home: Path, action: str, params: Mapping[str, Any]) -> Any:
     import trio
 
+    from otrta_cli.seed_hint import hint_at_seed
     from proxy_trio.actions import act
     from proxy_trio.client import open_client
     from proxy_trio.client_settings import load_client_settings
@@ -103,8 +104,11 @@ def _open_and_act(home: Path, action: str, params: Mapping[str, Any]) -> Any:
     settings = load_client_settings(home)
 
     async def work() -> Any:
-        async with open_client(home, settings) as client:
-            return await act(client, action, params)
+        # the words of a restore are those of the wallet that it is made into
+        async with open_client(home, settings, words=params.get("words")) as client:
+            result = await act(client, action, params)
+            await hint_at_seed(client)
+            return result
 
     return trio.run(work)
 

@@ -14,6 +14,7 @@ from otrta_wallet.errors import (
     PaymentFailed,
     QuoteExpired,
     QuoteNotPaid,
+    SeedInUse,
     StoreUnavailable,
     TokenPending,
     TokenSpent,
@@ -22,7 +23,16 @@ from otrta_wallet.errors import (
     WalletBusy,
     WalletError,
 )
-from otrta_wallet.records import Melt, MeltQuote, MintBalance, Operation, Quote, Transfer
+from otrta_wallet.records import (
+    Melt,
+    MeltQuote,
+    MintBalance,
+    Operation,
+    Quote,
+    Restored,
+    ScannedKeyset,
+    Transfer,
+)
 from otrta_wallet.wallet import Wallet
 
 __all__ = [
@@ -41,6 +51,9 @@ __all__ = [
     "Quote",
     "QuoteExpired",
     "QuoteNotPaid",
+    "Restored",
+    "ScannedKeyset",
+    "SeedInUse",
     "StoreUnavailable",
     "TokenPending",
     "TokenSpent",

@@ -20,7 +20,8 @@
           ├── QuoteExpired           quote_expired, 400
           ├── InvoicePaid            invoice_paid, 409
           ├── WalletBusy             wallet_busy, 409
-          └── StoreUnavailable       store_unavailable, 503: the database; what was begun is journalled
+          ├── StoreUnavailable       store_unavailable, 503: the database; what was begun is journalled
+          └── SeedInUse              seed_in_use, 409
 """
 
 from otrta_core import OtrtaError
@@ -158,3 +159,10 @@ class StoreUnavailable(WalletError):
 
     code = "store_unavailable"
     http_status = 503
+
+
+class SeedInUse(WalletError):
+    """The wallet has a seed of its own, and what it has or had hangs on it."""
+
+    code = "seed_in_use"
+    http_status = 409

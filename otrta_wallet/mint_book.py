@@ -57,6 +57,10 @@ class MintBook:
             if url not in self._clients:
                 self._clients[url] = MintClient(url, self._http)
 
+    def forget(self, url: str) -> None:
+        """Know a mint no longer that has been taken out of the store; its keysets stay."""
+        self._clients.pop(url, None)
+
     async def catch_up(self) -> None:
         """Do as ``load``, where there can be other workers."""
         if self._shared:

@@ -1,6 +1,7 @@
 """What the store hands out: frozen values, never rows."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -181,3 +182,53 @@ class HistoryEntry:
     mint: str | None
     state: str
     reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedKeyset:
+    """What a restore found of one keyset, as far as it has looked; amounts in its unit.
+
+    Attributes:
+        found: what is there to be spent and was not known here.
+        pending: what the mint says is being spent right now; kept, and asked for again by recovery.
+        proofs: how many proofs these two are.
+        spent: how many further ones the mint has signed that are spent.
+        refused: how many of the mint's signatures did not hold.
+        looked_to: the first counter that was not asked for.
+        complete: whether enough counters in a row were unknown to the mint.
+    """
+
+    keyset_id: str
+    unit: str
+    found: int
+    pending: int
+    proofs: int
+    spent: int
+    refused: int
+    looked_to: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the restore of a mint has found.
+
+    Attributes:
+        mint: its URL.
+        keysets: every keyset of a unit that is counted here, active or not.
+        gone: by unit, what the wallet had for available and the mint for spent.
+        complete: whether all of it is done; where not, restoring the same mint goes on.
+    """
+
+    mint: str
+    keysets: tuple[ScannedKeyset, ...]
+    gone: Mapping[str, int]
+    complete: bool
+
+    def found(self, unit: str) -> int:
+        """Return what came back and can be spent, in a unit."""
+        return sum(keyset.found for keyset in self.keysets if keyset.unit == unit)
+
+    def pending(self, unit: str) -> int:
+        """Return what came back and is pending at the mint, in a unit."""
+        return sum(keyset.pending for keyset in self.keysets if keyset.unit == unit)

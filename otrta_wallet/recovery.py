@@ -20,6 +20,7 @@ from otrta_wallet.schema import ProofStatus
 if TYPE_CHECKING:
     from otrta_wallet.executor import Executor
     from otrta_wallet.invoices import Invoices
+    from otrta_wallet.restore import Restorer
     from otrta_wallet.wallet import Wallet
 
 CLAIM_AGAIN_S = 60.0
@@ -53,19 +54,28 @@ class _Leftovers:
 
 
 async def recover(
-    wallet: Wallet, executor: Executor, invoices: Invoices, *, everything: bool, expired: bool
+    wallet: Wallet,
+    executor: Executor,
+    invoices: Invoices,
+    restorer: Restorer,
+    *,
+    everything: bool,
+    expired: bool,
+    only: str | None = None,
 ) -> Recovery:
     """End operations by the mint's state, turn paid quotes into e-cash, close claimed transfers.
 
-    Mints are seen to side by side, so that a silent one holds up no other. Never raises for what a mint
-    does; what cannot be ended now is counted as open.
+    A restore that was left behind is gone on with. Mints are seen to side by side, so that a silent one
+    holds up no other. Never raises for what a mint does; what cannot be ended now is counted as open.
 
     Args:
         wallet: whose.
         executor: of the wallet.
         invoices: of the wallet.
+        restorer: of the wallet.
         everything: whether also to look at what is waited for and not due to be looked at (``polling``).
         expired: whether also to ask for invoices that were given up.
+        only: the one mint to see to; None for all.
     """
     tally = _Tally()
     await wallet.mints.catch_up()
@@ -73,7 +83,10 @@ async def recover(
     tally.open += others
     async with anyio.create_task_group() as tasks:
         for mint, found in leftovers.items():
-            tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
+            if only in (None, mint):
+                tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
+        for mint in wallet.mints.urls if only is None else [only]:
+            tasks.start_soon(_see_to_restored, restorer, mint, tally)
     await wallet.transactions.run(let_go)
     await wallet.transactions.run(store.expire_melt_quotes)
     return Recovery(tally.finished, tally.failed, tally.open)
@@ -125,6 +138,15 @@ async def _recover_mint(
         except OtrtaError:
             tally.open += 1
     await _look_at(wallet, mint, found.transfers)
+
+
+async def _see_to_restored(restorer: Restorer, mint: str, tally: _Tally) -> None:
+    with suppress(OtrtaError):
+        await restorer.settle(mint)
+    try:
+        tally.finished += await restorer.go_on(mint)
+    except OtrtaError:
+        tally.open += 1
 
 
 async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> None:

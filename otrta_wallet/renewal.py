@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from anyio import to_thread
 from sqlalchemy import Connection
 
 from otrta_core import Keyset
 from otrta_wallet import journal, store
 from otrta_wallet.errors import OutcomeUnknown
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.outputs import given_secrets, make_outputs
+from otrta_wallet.outputs import given_secrets
 from otrta_wallet.records import Operation, Output
+from otrta_wallet.scanning import BATCH, signed_in_batch
 from otrta_wallet.transactions import Transactions
 
-BATCH = 100
 EMPTY_BATCHES = 3
 MAX_BATCHES = 300
 
@@ -72,9 +71,8 @@ class Renewal:
         taken = [output.counter for output in planned if output.counter is not None]
         at, empty, batches = max(taken, default=-1) + 1, 0, 0
         while empty < EMPTY_BATCHES and batches < MAX_BATCHES:
-            wanted = [(planned[0].amount, None)] * BATCH
-            outputs = await to_thread.run_sync(make_outputs, self._seed, keyset.id, at, wanted)
-            signed = await self._mints.client(operation.mint).restore([o.message() for o in outputs])
+            client = self._mints.client(operation.mint)
+            signed = await signed_in_batch(client, self._seed, keyset, at)
             empty = 0 if signed else empty + 1
             at, batches = at + BATCH, batches + 1
             if signed:

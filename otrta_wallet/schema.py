@@ -33,6 +33,7 @@ class ProofStatus(StrEnum):
     RESERVED = "reserved"  # input of an open operation
     HELD = "held"  # made for one purpose, named by holder
     SENT = "sent"  # handed out in a transfer
+    UNSETTLED = "unsettled"  # restored from the seed while the mint called it pending: recovery asks again
     SPENT = "spent"
 
 
@@ -200,6 +201,23 @@ lock_keys = Table(
     Column("public", String, primary_key=True),  # compressed, hex
     Column("private", String, nullable=False),  # kept, since recovery must be able to sign
     Column("added_at", Float, nullable=False),
+)
+
+scans = Table(
+    "scans",
+    metadata,
+    Column("keyset_id", String, ForeignKey("keysets.id"), primary_key=True),
+    Column("mint", String, nullable=False, index=True),
+    Column("unit", String, nullable=False),
+    Column("next_counter", BigInteger, nullable=False),  # all below have been asked for (NUT-09)
+    Column("empty_batches", Integer, nullable=False),  # in a row
+    Column("stop_after", Integer, nullable=False),  # so many of them
+    Column("found", BigInteger, nullable=False),
+    Column("pending", BigInteger, nullable=False),
+    Column("proofs", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("changed_at", Float, nullable=False),
 )
 
 settings = Table(

@@ -48,13 +48,15 @@ from otrta_wallet.records import (
     MintBalance,
     Operation,
     Quote,
+    Restored,
     StoredQuoteState,
     Transfer,
     new_operation,
 )
 from otrta_wallet.recovery import Recovery, recover
-from otrta_wallet.schema import ProofStatus, settings
-from otrta_wallet.seed import new_words, seed_of
+from otrta_wallet.restore import EMPTY_BATCHES, Restorer
+from otrta_wallet.schema import ProofStatus
+from otrta_wallet.seed import normalize_words, seed_of, use_words, words_of
 from otrta_wallet.transactions import Transactions
 from otrta_wallet.workers import Worker, enroll
 
@@ -95,6 +97,7 @@ class Wallet:
         self._invoices = Invoices(transactions, mints, seed, executor)
         self._melts = Melts(transactions, mints, seed, executor, self.hold_exact)
         self._locked_sends = LockedSends(transactions, mints, seed, self._own_swaps)
+        self._restorer = Restorer(transactions, mints, seed)
 
     @classmethod
     @asynccontextmanager
@@ -106,6 +109,7 @@ class Wallet:
         migrations: Sequence[tuple[str, str]] = (),
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
+        words: str | None = None,
     ) -> AsyncIterator[Self]:
         """Open the wallet in a database, which is made if there is none.
 
@@ -115,11 +119,13 @@ class Wallet:
             migrations: further packages with tables in this database, each with its version table.
             clock: unix time.
             http: the client that talks to mints; one is made where none is given.
+            words: the BIP-39 words of its seed; None for its own, which are made for a new wallet.
 
         Raises:
             WalletBusy: another process has it open, on SQLite.
+            SeedInUse: it has words of its own and has been used with them, or can be by another worker.
             StoreUnavailable: the PostgreSQL server cannot be used.
-            WalletError: the URL is not one of a store, or the driver is missing.
+            WalletError: the URL is not one of a store, the driver is missing, or the words are no seed's.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(sole_owner(url))
@@ -129,8 +135,9 @@ class Wallet:
                 await to_thread.run_sync(upgrade, engine, package, version_table)
             worker = await stack.enter_async_context(enroll(engine))
             transactions = Transactions(worker.engine, clock)
-            words = await transactions.run(_words)
-            seed = await to_thread.run_sync(seed_of, words)
+            if words is not None:
+                await transactions.run(use_words, normalize_words(words), shared=worker.shared)
+            seed = await to_thread.run_sync(seed_of, await transactions.run(words_of))
             client = new_http_client() if http is None else http
             if http is None:
                 stack.push_async_callback(client.aclose)
@@ -142,7 +149,7 @@ class Wallet:
 
     async def words(self) -> str:
         """Return the seed's BIP-39 words. Whoever has them has the money."""
-        return await self.transactions.run(_words)
+        return await self.transactions.run(words_of)
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -579,13 +586,45 @@ class Wallet:
                 it; on a timer only what is due is asked for, since a mint's time is not ours.
             expired: whether also to ask for invoices that were given up.
         """
-        return await recover(self, self._executor, self._invoices, everything=everything, expired=expired)
+        return await recover(
+            self, self._executor, self._invoices, self._restorer, everything=everything, expired=expired
+        )
+
+    async def restore(
+        self, mint: str, *, empty_batches: int = EMPTY_BATCHES, budget_s: float | None = None
+    ) -> Restored:
+        """Get back from a mint all that this wallet's seed had signed there and that is not spent.
+
+        Tokens that were sent and never claimed are among it. Doing it again changes nothing; one that was
+        stopped anywhere goes on where it was.
+
+        Args:
+            mint: its URL; it is added to the wallet's mints.
+            empty_batches: after how many hundreds of counters in a row that the mint never signed a keyset
+                counts as looked through.
+            budget_s: begin no further batch after so long, and return what was done; None for all there are.
+
+        Raises:
+            MintError: the mint could not be asked; what was found until then is stored.
+            WalletError: the mint has nothing to restore from (NUT-09).
+            the errors of ``MintBook.add``.
+        """
+        if empty_batches < 1:
+            raise ValueError("a restore looks at one batch at least")
+        mint = await self.mints.add(mint)
+        if not await self._restorer.has_begun(mint):
+            parts = (self, self._executor, self._invoices, self._restorer)
+            await recover(*parts, everything=True, expired=True, only=mint)
+        return await self._restorer.run(mint, empty_batches, budget_s)
+
+    async def has_words(self, words: str) -> bool:
+        """Tell whether these are the words of this wallet's seed, however they are typed.
+
+        Raises:
+            WalletError: they are no words of a seed.
+        """
+        return normalize_words(words) == normalize_words(await self.words())
 
 
-def _words(conn: Connection, _now: float) -> str:
-    words = store.get_setting(conn, "seed_words")
-    if words is None:
-        store.insert_new(conn, settings, name="seed_words", value=new_words())
-        words = store.get_setting(conn, "seed_words")  # another worker's, where that was faster
-        assert words is not None  # noqa: S101 (either of them has been committed or is ours)
-    return words
+def _too_little(mint: str, amount: int, unit: str, available: int) -> NotEnoughFunds:
+    return NotEnoughFunds(f"{amount} {unit} were wanted at {mint}, and {available} {unit} can be spent there")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from otrta_core import Unit
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_core.invoice import MAX_INVOICE_CHARACTERS
+from otrta_wallet.restore import EMPTY_BATCHES
 
 MAX_TOKEN_CHARACTERS = 1 << 20
 MAX_HISTORY = 10_000
@@ -112,3 +113,11 @@ class QuoteParams(Params):
 
     body: dict[str, Any] = Field(repr=False)
     path: Annotated[str, StringConstraints(max_length=200)] = "/v1/chat/completions"
+
+
+class RestoreParams(Params):
+    """A mint to restore from, the words of the wallet's seed, and how far to look."""
+
+    url: Url
+    words: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(repr=False)
+    look: Annotated[int, Field(strict=True, ge=1, le=10_000)] = EMPTY_BATCHES

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from proxy_trio import directory_actions, lightning_actions, money_actions
+from proxy_trio import directory_actions, lightning_actions, money_actions, seed_actions
 from proxy_trio.action_params import (
     AmountParams,
     HistoryParams,
@@ -22,6 +22,7 @@ from proxy_trio.action_params import (
     QuoteParams,
     ReceiveParams,
     RecoverParams,
+    RestoreParams,
     SendParams,
     SentParams,
     UrlParams,
@@ -60,7 +61,8 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "pending": _action(NoParams, money_actions.pending),
     "invoices": _action(NoParams, money_actions.invoices),
     "recover": _action(RecoverParams, money_actions.recover),
-    "seed": _action(NoParams, money_actions.seed),
+    "seed": _action(NoParams, seed_actions.seed),
+    "restore": _action(RestoreParams, seed_actions.restore),
     "pubkey": _action(NoParams, money_actions.pubkey),
     "mints": _action(NoParams, directory_actions.mints),
     "mints_add": _action(UrlParams, directory_actions.mints_add),

@@ -121,12 +121,23 @@ class Client:
 
 @asynccontextmanager
 async def open_client(
-    home: Path, settings: ClientSettings, *, transport: httpx.AsyncBaseTransport | None = None
+    home: Path,
+    settings: ClientSettings,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    words: str | None = None,
 ) -> AsyncIterator[Client]:
     """Open the client of a home directory, which is made if there is none.
 
+    Args:
+        home: the directory.
+        settings: that hold there.
+        transport: to gateways; one is made where none is given.
+        words: of the wallet's seed, where it is to be restored; None for its own.
+
     Raises:
         WalletBusy: another process has it open.
+        SeedInUse: the wallet has been used with other words.
     """
     make_private(home)
     async with AsyncExitStack() as stack:
@@ -140,6 +151,7 @@ async def open_client(
                 f"sqlite:///{home / WALLET_FILE}",
                 participants=[ClientParticipant(time.time, give_up)],
                 migrations=[("proxy_trio", VERSION_TABLE)],
+                words=words,
             )
         )
         if transport is None:

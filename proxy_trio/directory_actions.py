@@ -59,7 +59,7 @@ async def mints_remove(client: Client, params: UrlParams) -> dict[str, Any]:
 
     if not await client.wallet.transactions.run(remove):
         raise MintNotKnown(f"This wallet does not use {url}: see `otrta mints`.")
-    await client.wallet.mints.load()
+    client.wallet.mints.forget(url)
     return {"url": url}
 
 

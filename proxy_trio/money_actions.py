@@ -179,11 +179,6 @@ async def pubkey(client: Client, _params: NoParams) -> dict[str, Any]:
     return {"pubkey": client.wallet.lock_keys.public}
 
 
-async def seed(client: Client, _params: NoParams) -> dict[str, Any]:
-    """Return the seed's words."""
-    return {"words": await client.wallet.words()}
-
-
 async def _sent(client: Client) -> list[Transfer]:
     """Return the open transfers that the user made; a call's token is its payment's."""
     return [transfer for transfer in await client.wallet.transfers() if transfer.reference is None]

@@ -1,6 +1,7 @@
 """Wallets on disk against a real mint, each test under asyncio and under Trio."""
 
 import os
+import subprocess
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,11 +15,12 @@ import pytest
 from anyio import to_thread
 from sqlalchemy import delete
 
-from otrta_cli.processes import Running
+from otrta_cli.processes import Running, free_port, mint_python, start_mint
 from otrta_wallet import Wallet, executor, mint_client, rate_limit, workers
 from otrta_wallet.schema import settings
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.otrta_wallet.lightning import MoodyMint
+from tests.parts import kept_running
 from tests.postgres import Server
 from tests.stores import KINDS, PostgresPlaces, PostgresTemplate, SqliteTemplate, Template, migrated
 
@@ -118,6 +120,28 @@ def teach(url: str, mint_url: str) -> None:
 def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """All templates; the server is started only when one wants it."""
     return Templates(tmp_path_factory.mktemp("stores"), lambda: request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session")
+def rotating_mint(parts_home: Path) -> Iterator[tuple[Running, Callable[..., None]]]:
+    """A mint that makes a new keyset when it is told to, and how to tell it: unit, and when that expires."""
+    rpc, log = str(free_port()), parts_home / "logs/rotating-mint.log"
+    env = {
+        "MINT_RPC_SERVER_ENABLE": "TRUE",
+        "MINT_RPC_SERVER_MUTUAL_TLS": "FALSE",
+        "MINT_RPC_SERVER_ADDR": "127.0.0.1",
+        "MINT_RPC_SERVER_PORT": rpc,
+    }
+    tool = [mint_python().with_name("mint-cli"), "-i", "-h", "127.0.0.1", "-p", rpc]
+
+    def rotate(unit: str = "msat", final_expiry: int | None = None, fee_ppk: int = 0) -> None:
+        expiry = [] if final_expiry is None else ["0", str(final_expiry)]
+        command = [*tool, "next-keyset", unit, str(fee_ppk), *expiry]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    home = parts_home / "rotating-mint"
+    with kept_running(log, lambda: start_mint(home, free_port(), log=log, env=env)) as part:
+        yield part, rotate
 
 
 @pytest.fixture

@@ -96,5 +96,7 @@ async def _run(url, mint, name, argument, kill):
                 incoming = await wallet.inspect(Token.parse(argument))
                 kept = await wallet.transactions.run(wallet.keep, incoming, None)
                 await wallet.redeem(kept.id)
+            case "restore":
+                await wallet.restore(mint, empty_batches=argument)
             case "recover":
                 await wallet.recover()

@@ -14,6 +14,7 @@ import pytest
 from otrta_core import P2PK, LockError, SigFlag, Token
 from otrta_wallet import Wallet
 from otrta_wallet.executor import LANDS_WITHIN_S
+from otrta_wallet.restore import LEFT_BEHIND_S
 from tests.otrta_wallet import crashing
 from tests.otrta_wallet.crashing import Kill
 from tests.otrta_wallet.lightning import LIGHTNING_FEE, offer
@@ -150,6 +151,48 @@ def test_a_kill_at_the_first_start_leaves_a_wallet_or_none(processes, tmp_path, 
         if code == 0:
             break
     assert code == (0 if LONG else -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_during_a_restore_is_gone_on_with(processes, url, mint, when):
+    words, amount = anyio.run(filled, url("alice"), mint.url)
+    sampled = [1, 6, 9] if when == "before" else [4, 5, 8]
+    for at in count(1) if LONG else sampled:
+        home = url(f"home-{at}")
+        anyio.run(opened, home, words)
+        code = exit_code(processes, "asyncio", home, mint.url, "restore", 2, Kill("commit", when, at))
+        assert anyio.run(gone_on, home, mint.url) == amount
+        if code == 0:
+            break
+    assert code == (0 if LONG else -signal.SIGKILL)
+    assert at > 8 or not LONG
+
+
+async def filled(url, mint):
+    async with Wallet.open(url) as wallet:
+        for amount in (200, 100, 77):
+            await top_up(wallet, mint, amount)
+        await wallet.hold_exact(mint, 55, "msat", "debt:somebody")
+        return await wallet.words(), 377
+
+
+async def opened(url, words):
+    async with Wallet.open(url, words=words):
+        pass
+
+
+async def gone_on(url, mint):
+    """Have what a killed restore left done in the background, or where it left nothing begin again."""
+    ahead_s = LEFT_BEHIND_S + 1
+    async with Wallet.open(url, clock=lambda: time.time() + ahead_s) as wallet:
+        await wallet.recover()
+        found = await available(wallet)
+        again = await wallet.restore(mint, empty_batches=2)
+        assert found in (0, await available(wallet))
+        assert again.gone == {}
+        await assert_really_there(wallet)
+        assert sum(line.amount_msat for line in await wallet.history()) == await available(wallet)
+        return await available(wallet)
 
 
 async def usable(url, mint):

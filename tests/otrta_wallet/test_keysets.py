@@ -1,13 +1,12 @@
 """Keysets that come, go, rotate and lie, while money is on its way."""
 
 import json
-import subprocess
 import time
 from dataclasses import replace
 
 import pytest
 
-from otrta_cli.processes import free_port, mint_python, start_mint
+from otrta_cli.processes import free_port
 from otrta_core import KeysetError, Token
 from otrta_wallet import MintRefused, MintUnreachable, OutcomeUnknown, WalletError
 from otrta_wallet.executor import LANDS_WITHIN_S
@@ -15,26 +14,6 @@ from tests.fault_proxy import Fault, fault_proxy
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def rotating_mint(tmp_path_factory):
-    """A mint that makes a new keyset when it is told to, and how to tell it."""
-    home, rpc = tmp_path_factory.mktemp("rotating"), str(free_port())
-    env = {
-        "MINT_RPC_SERVER_ENABLE": "TRUE",
-        "MINT_RPC_SERVER_MUTUAL_TLS": "FALSE",
-        "MINT_RPC_SERVER_ADDR": "127.0.0.1",
-        "MINT_RPC_SERVER_PORT": rpc,
-    }
-    tool = [mint_python().with_name("mint-cli"), "-i", "-h", "127.0.0.1", "-p", rpc]
-    part = start_mint(home / "mint", free_port(), log=home / "mint.log", env=env)
-
-    def rotate():
-        subprocess.run([*tool, "next-keyset", "msat", "0"], check=True, capture_output=True, timeout=60)
-
-    yield part, rotate
-    part.stop()
 
 
 @pytest.fixture

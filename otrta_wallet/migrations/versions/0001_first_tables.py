@@ -207,4 +207,25 @@ def upgrade() -> None:
         sa.Column("renewed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_table(
+        "scans",
+        sa.Column("keyset_id", sa.String(), nullable=False),
+        sa.Column("mint", sa.String(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("next_counter", sa.BigInteger(), nullable=False),
+        sa.Column("empty_batches", sa.Integer(), nullable=False),
+        sa.Column("stop_after", sa.Integer(), nullable=False),
+        sa.Column("found", sa.BigInteger(), nullable=False),
+        sa.Column("pending", sa.BigInteger(), nullable=False),
+        sa.Column("proofs", sa.BigInteger(), nullable=False),
+        sa.Column("spent", sa.BigInteger(), nullable=False),
+        sa.Column("refused", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["keyset_id"],
+            ["keysets.id"],
+        ),
+        sa.PrimaryKeyConstraint("keyset_id"),
+    )
+    op.create_index(op.f("ix_scans_mint"), "scans", ["mint"], unique=False)
     # ### end Alembic commands ###
