@@ -251,6 +251,16 @@ def moody_mint(parts_home: Path) -> Iterator[MoodyMint]:
     mint.stop()
 
 
+@pytest.fixture(scope="session")
+def patient_mint(parts_home: Path) -> Iterator[Running]:
+    """A mint without fees whose invoices stay unpaid until it is asked for them, so that one can pay them."""
+    log, env = parts_home / "logs/patient-mint.log", {"FAKEWALLET_DELAY_INCOMING_PAYMENT": "3600"}
+    with kept_running(
+        log, lambda: start_mint(parts_home / "patient-mint", free_port(), log=log, env=env)
+    ) as part:
+        yield part
+
+
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mint_client, "_FIRST_PAUSE_S", 0.01)

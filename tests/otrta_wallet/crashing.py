@@ -1,6 +1,7 @@
 """A wallet's process that kills itself at a given step: the hooks are here, none are in the wallet."""
 
 import os
+import random
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,15 +12,16 @@ import anyio
 import httpx
 from sqlalchemy.engine.default import DefaultDialect
 
-from otrta_core import P2PK, Token
+from otrta_core import OtrtaError
 from otrta_wallet import Wallet, workers
+from tests.otrta_wallet.acts import ACTS, Scene, hold, recover
 
-POSTS = ("/v1/swap", "/v1/mint/bolt11", "/v1/melt/bolt11")
+TASKS = 3
 
 
 @dataclass
 class Kill:
-    """Where to die: before or after the n-th commit, or before or after the n-th post that moves money."""
+    """Where to die: before or after the n-th commit, or before or after the n-th post."""
 
     step: Literal["commit", "post"]
     when: Literal["before", "after"]
@@ -41,13 +43,28 @@ class KillingTransport(httpx.AsyncHTTPTransport):
         self.kill = kill
 
     async def handle_async_request(self, request):
-        moves_money = request.url.path in POSTS
-        if moves_money:
+        if request.method == "POST":
             self.kill.pass_by("post", "before")
         response = await super().handle_async_request(request)
-        if moves_money:
+        if request.method == "POST":
             self.kill.pass_by("post", "after")  # the mint answers once it has committed
         return response
+
+
+async def first_start(wallet, mint, _nothing):
+    await wallet.mints.add(mint)
+
+
+async def restore(wallet, mint, empty_batches):
+    await wallet.restore(mint, empty_batches=int(empty_batches))
+
+
+DO = {name: act.do for name, act in ACTS.items()} | {
+    "open": first_start,
+    "swap": hold,
+    "restore": restore,
+    "recover": recover,
+}
 
 
 def run(backend, url, mint, name, argument, kill, expected=()):
@@ -75,28 +92,31 @@ async def _run(url, mint, name, argument, kill):
         Wallet.open(url, http=http) as wallet,
     ):
         kill.armed = True
-        match name:
-            case "open":
-                await wallet.mints.add(mint)
-            case "mint":
-                await wallet.claim_quote(argument)
-            case "send":
-                await wallet.send(mint, argument, "msat")
-            case "lock":
-                await wallet.send_locked(mint, 200, "msat", P2PK(argument))
-            case "receive" | "unlock":
-                await wallet.receive(Token.parse(argument))
-            case "melt":
-                await wallet.melt(argument)
-            case "reclaim" | "refund":
-                await wallet.reclaim(argument)
-            case "redeem":
-                await wallet.redeem(argument)
-            case "keep":
-                incoming = await wallet.inspect(Token.parse(argument))
-                kept = await wallet.transactions.run(wallet.keep, incoming, None)
-                await wallet.redeem(kept.id)
-            case "restore":
-                await wallet.restore(mint, empty_batches=argument)
-            case "recover":
-                await wallet.recover()
+        await DO[name](wallet, mint, argument)
+
+
+def live(backend, alice_url, bob_url, mint, payee, seed, began):
+    """Do one thing after the other with two wallets, several at a time, until somebody ends this process."""
+    workers.STALE_AFTER_S = 0.0
+    anyio.run(partial(_live, alice_url, bob_url, mint, payee, seed, began), backend=backend)
+
+
+async def _live(alice_url, bob_url, mint, payee, seed, began):
+    rng = random.Random(seed)
+    async with Wallet.open(alice_url) as alice, Wallet.open(bob_url) as bob:
+        began.set()
+        async with anyio.create_task_group() as tasks:
+            for wallet in (alice, bob):
+                tasks.start_soon(wallet.recover)
+            for number in range(TASKS):
+                scene = Scene(alice, bob, mint, payee) if number % 2 else Scene(bob, alice, mint, payee)
+                tasks.start_soon(_live_on, scene, rng)
+
+
+async def _live_on(scene, rng):
+    names = sorted(ACTS.keys() - {"send"})  # which would first give away all that is small
+    while True:
+        act = ACTS[rng.choice(names)]
+        with suppress(OtrtaError):
+            argument = await act.prepare(scene)
+            await act.do(scene.alice if act.who == "alice" else scene.bob, scene.mint, argument)

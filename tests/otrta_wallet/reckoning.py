@@ -1,9 +1,12 @@
 """Counting a wallet's money, and asking the mint whether it is really there."""
 
+from typing import get_args
+
 import anyio
 from sqlalchemy import func, select
 
 from otrta_wallet import QuoteNotPaid, Wallet
+from otrta_wallet.records import StoredQuoteState
 from otrta_wallet.schema import ProofStatus, operations, proofs
 
 
@@ -52,6 +55,16 @@ async def accounted_for(*wallets: Wallet, unit: str = "msat") -> int:
     for wallet in wallets:
         total += await available(wallet, unit) + await pending(wallet, unit)
         total += await fees_paid(wallet, unit) + await paid_out(wallet, unit)
+    return total
+
+
+async def came_in(*wallets: Wallet, unit: str = "msat") -> int:
+    """What the wallets' invoices have brought; each must have been paid and turned into e-cash."""
+    total = 0
+    for wallet in wallets:
+        quotes = [quote for quote in await wallet.quotes(*get_args(StoredQuoteState)) if quote.unit == unit]
+        assert {quote.state for quote in quotes} <= {"issued"}
+        total += sum(quote.amount for quote in quotes)
     return total
 
 

@@ -1,49 +1,54 @@
-"""SIGKILL at every commit and around every post: the next start finds every msat."""
+"""SIGKILL at every commit and around every post, and at any moment: the next start finds every msat."""
 
 import multiprocessing
 import os
+import random
 import signal
 import time
-from dataclasses import replace
 from functools import partial
 from itertools import count, product
 
 import anyio
 import pytest
 
-from otrta_core import P2PK, LockError, SigFlag, Token
+from otrta_core import LockError, Token
 from otrta_wallet import Wallet
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.restore import LEFT_BEHIND_S
 from tests.otrta_wallet import crashing
+from tests.otrta_wallet.acts import ACTS, Scene
 from tests.otrta_wallet.crashing import Kill
-from tests.otrta_wallet.lightning import LIGHTNING_FEE, offer
 from tests.otrta_wallet.reckoning import (
     accounted_for,
     assert_really_there,
     available,
+    came_in,
     fees_paid,
     paid_out,
     top_up,
 )
 
 LONG = os.environ.get("OTRTA_LONG") == "1"
-OPERATIONS = ("mint", "send", "receive", "reclaim", "redeem", "lock", "unlock", "refund", "melt")
-MINTED = 4_000
+STEPS = tuple(product(("commit", "post"), ("before", "after")))
+# what a recovery finds open: a swap that the mint has made, one that it has never heard of
+RECOVERIES = {"recover-made": Kill("post", "after", 1), "recover-unmade": Kill("post", "before", 1)}
+OPERATIONS = (*ACTS, *RECOVERIES)
+# by operation two kinds of step, and which of these it is
+SAMPLE = (((3, 1), (0, 1)), ((3, 1), (1, 2)), ((3, 1),), ((2, 1),), ((0, 2),))
+AT_RANDOM = 100 if LONG else 4
+LOOKS_EVERY = 10
 
 
 def cases():
-    """Every step of every operation in a long run; otherwise two kinds of step for each operation."""
-    steps = list(product(("commit", "post"), ("before", "after")))
-    cases = [(name, *step, None) for name in OPERATIONS for step in steps]
+    """Every step of every operation in a long run; otherwise one or two of each operation."""
+    cases = [(name, *step, None) for name in OPERATIONS for step in STEPS]
     if not LONG:
-        picked = [(0, 1, 1), (2, 3, 1), (1, 2, 2), (3, 2, 1), (1, 3, 2), (1, 3, 2), (3, 0, 1), (0, 3, 2)]
-        picked += [(3, 2, 2)]
-        cases = []
-        for name, (first, second, number) in zip(OPERATIONS, picked, strict=True):
-            cases += [(name, *steps[first], number), (name, *steps[second], 1)]
-    backends = ("asyncio", "trio")
-    return [(backends[number % 2], *case) for number, case in enumerate(cases)]
+        cases = [
+            (name, *STEPS[step], at)
+            for number, name in enumerate(OPERATIONS)
+            for step, at in SAMPLE[number % len(SAMPLE)]
+        ]
+    return [(("asyncio", "trio")[number % 2], *case) for number, case in enumerate(cases)]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,11 @@ def processes():
     return context
 
 
+@pytest.fixture(scope="module")
+def mint(patient_mint):
+    return patient_mint
+
+
 @pytest.fixture
 def url(tmp_path, store_with_mint):
     return partial(store_with_mint.url_in, tmp_path)
@@ -62,110 +72,107 @@ def url(tmp_path, store_with_mint):
 def exit_code(processes, *arguments):
     child = processes.Process(target=crashing.run, args=arguments)
     child.start()
-    child.join(60)
+    child.join(120)
+    assert child.exitcode in (-signal.SIGKILL, 0)
     return child.exitcode
 
 
-async def prepare(url, mint, name, payee):
-    """Do what comes before an operation; return whose it is and its argument."""
+async def prepare(url, mint, payee, act):
+    """Do what comes before an operation; return its argument and what was minted."""
     async with Wallet.open(url("alice")) as alice, Wallet.open(url("bob")) as bob:
-        await top_up(alice, mint, MINTED)
-        if name == "mint":
-            quote = await alice.request_invoice(mint, 200, "msat")
-            return "alice", quote.id
-        if name in ("send", "melt"):  # without pieces that make 4, both need a swap
-            while await alice.transfer_at_hand(mint, 4, "msat", exact=True, record="send"):
-                pass
-            return "alice", 4 if name == "send" else await offer(alice, mint, payee, 100)
-        to_bob = P2PK(bob.lock_keys.public, sigflag=SigFlag.SIG_ALL)
-        if name == "lock":
-            return "alice", to_bob.data
-        if name == "unlock":
-            return "bob", (await alice.send_locked(mint, 200, "msat", to_bob)).token
-        if name == "refund":
-            to_both = replace(to_bob, pubkeys=(alice.lock_keys.public,))
-            return "alice", (await alice.send_locked(mint, 200, "msat", to_both)).id
-        transfer = await alice.send(mint, 200, "msat")
-        if name == "reclaim":
-            return "alice", transfer.id
-        if name == "receive":
-            return "bob", transfer.token
-        kept = await bob.transactions.run(bob.keep, await bob.inspect(Token.parse(transfer.token)), None)
-        return "bob", kept.id
+        minted = act.brings
+        if await available(alice) < act.needs:
+            await top_up(alice, mint, 2 * act.needs)
+            minted += 2 * act.needs
+        return await act.prepare(Scene(alice, bob, mint, payee)), minted
 
 
-async def recovered(url, minted, paid):
-    """Start anew, recover, and count."""
+async def recovered(url, minted, pays):
+    """Start anew, recover, and count; where ``minted`` is None it is what the wallets' invoices say."""
     ahead_s = 0.0
     options = {"clock": lambda: time.time() + ahead_s}
     async with Wallet.open(url("alice"), **options) as alice, Wallet.open(url("bob"), **options) as bob:
-        for wallet in (alice, bob):
-            await wallet.recover()
-            if await wallet.open_operations():  # a payment is given up only once it cannot land any more
-                assert {operation.kind for operation in await wallet.open_operations()} == {"melt"}
-                ahead_s = LANDS_WITHIN_S + 1
+        wallets = (alice, bob)
+        for _ in range(2):
+            for wallet in wallets:
                 await wallet.recover()
+                # whether a payment was begun is known only when its post can land no more
+                assert {op.kind for op in await wallet.open_operations()} <= {"melt"}
+            ahead_s += LANDS_WITHIN_S + 1
+        for wallet in wallets:
             assert await wallet.open_operations() == []
             for kept in await wallet.kept():
                 await wallet.redeem(kept.id)
-        await alice.recover()
-        assert await accounted_for(alice, bob) == minted
-        for transfer in await alice.transfers():
-            try:
-                await alice.reclaim(transfer.id)
-            except LockError:
-                await bob.receive(Token.parse(transfer.token))
-        await alice.recover()
-        assert await alice.transfers() == []
-        ahead_s = 10 * LANDS_WITHIN_S
-        await alice.recover()
-        gone = await paid_out(alice) + await fees_paid(alice)
+        for wallet in wallets:
+            await wallet.recover()
+        if minted is None:
+            minted = await came_in(*wallets)
+        assert await accounted_for(*wallets) == minted
+        for one, other in (wallets, reversed(wallets)):
+            for transfer in await one.transfers():
+                try:
+                    await one.reclaim(transfer.id)
+                except LockError:
+                    await other.receive(Token.parse(transfer.token))
+        ahead_s += 10 * LANDS_WITHIN_S
+        for wallet in wallets:
+            await wallet.recover()
+            assert await wallet.transfers() == []
+        gone = sum([await fees_paid(wallet) + await paid_out(wallet) for wallet in wallets])
         assert await available(alice) + await available(bob) == minted - gone
-        assert gone <= paid * (100 + LIGHTNING_FEE)
+        assert pays is None or gone <= pays
         await assert_really_there(alice, bob)
+        return minted
 
 
 @pytest.mark.parametrize(("backend", "name", "step", "when", "number"), cases())
-def test_a_kill_loses_nothing(processes, url, mint, fee_mint, backend, name, step, when, number):
+def test_a_kill_loses_nothing(processes, url, mint, fee_mint, ledger, backend, name, step, when, number):
     run = partial(anyio.run, backend=backend)
-    minted = paid = 0
-    for at in count(1) if number is None else [number]:
-        whose, argument = run(prepare, url, mint.url, name, fee_mint.url)
-        minted += MINTED + (200 if name == "mint" else 0)
-        code = exit_code(processes, backend, url(whose), mint.url, name, argument, Kill(step, when, at))
-        assert code in (-signal.SIGKILL, 0)
-        paid += name == "melt"
-        run(recovered, url, minted, paid)
+    act = ACTS["send" if name in RECOVERIES else name]
+    minted = 0
+    for done, at in enumerate(count(1) if number is None else [number], 1):
+        argument, brought = run(prepare, url, mint.url, fee_mint.url, act)
+        minted += brought
+        if name in RECOVERIES:
+            assert exit_code(processes, backend, url(act.who), mint.url, "send", argument, RECOVERIES[name])
+        doing = "recover" if name in RECOVERIES else name
+        code = exit_code(processes, backend, url(act.who), mint.url, doing, argument, Kill(step, when, at))
+        run(recovered, url, minted, act.pays * done)
+        ledger.add(operations=1, kills=int(code != 0) + (name in RECOVERIES))
         if code == 0:
             break
+    ledger.add(msat_in=minted, msat_out=minted)
     assert code == (0 if number is None else -signal.SIGKILL)
     assert number is not None or at > (1 if step == "post" else 2)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_at_the_first_start_leaves_a_wallet_or_none(processes, tmp_path, blank_store, mint, when):
-    for at in count(1) if LONG else [1, 2, 3]:
+def test_a_kill_at_the_first_start_leaves_a_wallet_or_none(
+    processes, tmp_path, blank_store, mint, ledger, when
+):
+    for at in count(1) if LONG else [1, 3]:
         url = blank_store.url_in(tmp_path, f"home-{at}")
         code = exit_code(processes, "asyncio", url, mint.url, "open", None, Kill("commit", when, at))
         assert anyio.run(usable, url, mint.url) == 10
+        ledger.add(operations=1, kills=int(code != 0), msat_in=10, msat_out=10)
         if code == 0:
             break
     assert code == (0 if LONG else -signal.SIGKILL)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_during_a_restore_is_gone_on_with(processes, url, mint, when):
+@pytest.mark.parametrize(("step", "when"), STEPS)
+def test_a_kill_during_a_restore_is_gone_on_with(processes, url, mint, ledger, step, when):
     words, amount = anyio.run(filled, url("alice"), mint.url)
-    sampled = [1, 6, 9] if when == "before" else [4, 5, 8]
-    for at in count(1) if LONG else sampled:
+    for at in count(1) if LONG else [2 + STEPS.index((step, when))]:
         home = url(f"home-{at}")
         anyio.run(opened, home, words)
-        code = exit_code(processes, "asyncio", home, mint.url, "restore", 2, Kill("commit", when, at))
+        code = exit_code(processes, "asyncio", home, mint.url, "restore", "2", Kill(step, when, at))
         assert anyio.run(gone_on, home, mint.url) == amount
+        ledger.add(operations=1, kills=int(code != 0), msat_in=amount, msat_out=amount)
         if code == 0:
             break
     assert code == (0 if LONG else -signal.SIGKILL)
-    assert at > 8 or not LONG
+    assert at > (4 if step == "post" else 8) or not LONG
 
 
 async def filled(url, mint):
@@ -203,3 +210,34 @@ async def usable(url, mint):
     async with Wallet.open(url) as wallet:
         assert await wallet.words() == words
         return await available(wallet)
+
+
+def test_a_kill_at_any_moment_of_a_busy_life_loses_nothing(processes, url, mint, fee_mint, ledger):
+    rng = random.Random(3)
+    minted = 0
+    for number in range(AT_RANDOM):
+        if number % LOOKS_EVERY == 0:
+            anyio.run(start_with, url, mint.url, minted)
+        began = processes.Event()
+        backend = ("asyncio", "trio")[number % 2]
+        life = processes.Process(
+            target=crashing.live,
+            args=(backend, url("alice"), url("bob"), mint.url, fee_mint.url, number, began),
+        )
+        life.start()
+        assert began.wait(60)
+        life.join(rng.uniform(0.05, 1.0))
+        life.kill()
+        life.join()
+        assert life.exitcode == -signal.SIGKILL
+        ledger.add(kills=1)
+        if number % LOOKS_EVERY == LOOKS_EVERY - 1 or number == AT_RANDOM - 1:
+            minted = anyio.run(recovered, url, None, None)
+    ledger.add(msat_in=minted, msat_out=minted)
+
+
+async def start_with(url, mint, minted):
+    """Give each wallet enough to live on."""
+    for name in ("alice", "bob"):
+        async with Wallet.open(url(name)) as wallet:
+            await top_up(wallet, mint, 6_000 if not minted else 3_000)
