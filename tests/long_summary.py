@@ -75,8 +75,8 @@ class LongSummary:
             terminalreporter.write_line(f"money: {figures}")
 
     def _write_files(self) -> None:
-        for file, counts in self._counts.items():
-            figures = self._ledgers.get(file, Counter())
+        for file in self._counts | self._ledgers:  # a test's figures come after its outcome
+            counts, figures = self._counts.get(file, Counter()), self._ledgers.get(file, Counter())
             self._append({"file": file, **counts, **({"ledger": dict(figures)} if figures else {})})
             self._total += counts
             self._proved += figures
