@@ -1,7 +1,8 @@
 """What each operation of the wallet takes, and for each proof: on SQLite and on PostgreSQL, at a real mint.
 
 Run it from the checkout: ``.venv/bin/python -m bench.wallet_operations [--rounds 20] [--json]``. It starts
-two mints without fees on free ports, one to pay from and one to pay at. The databases alternate within one run.
+two mints without fees on free ports, one to pay from and one to pay at. The databases alternate within one
+run.
 """
 
 import argparse
