@@ -11,6 +11,7 @@ from otrta_core import KeysetError, Token
 from otrta_wallet import MintRefused, MintUnreachable, OutcomeUnknown, WalletError
 from otrta_wallet.executor import LANDS_WITHIN_S
 from tests.fault_proxy import Fault, fault_proxy
+from tests.otrta_wallet.lightning import LIGHTNING_FEE, offer
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,22 @@ async def test_a_rotation_is_not_noticed_by_any_operation(open_wallet, rotating_
         assert await active_keyset(bob, mint.url) == await active_keyset(alice, mint.url)
         assert await accounted_for(alice, bob) == 2_000
         await assert_really_there(alice, bob)
+
+
+async def test_a_payment_whose_blanks_are_of_a_retired_keyset_gets_new_ones(
+    open_wallet, rotating_mint, fee_mint
+):
+    mint, rotate = rotating_mint
+    async with open_wallet("alice") as alice:
+        await alice.mints.add(mint.url)
+        await top_up(alice, mint.url, 10_000)
+        quote_id = await offer(alice, mint.url, fee_mint.url)
+        rotate()
+        forget_when_it_was_asked(alice)
+        assert (await alice.melt(quote_id)).fee == LIGHTNING_FEE
+        assert await available(alice) == 10_000 - 1_000 - LIGHTNING_FEE
+        assert await accounted_for(alice) == 10_000
+        await assert_really_there(alice)
 
 
 async def test_a_rotation_while_the_wallet_was_dead_frees_the_inputs(open_wallet, rotating_mint):

@@ -7,7 +7,8 @@ import trio
 from sqlalchemy import text
 
 from otrta_core import AmountError, InvalidRequest, OtrtaError, Token
-from otrta_wallet import MintNotKnown, NotEnoughFunds, TokenSpent, WalletError
+from otrta_wallet import MintNotKnown, NotEnoughFunds, OutcomeUnknown, TokenSpent, WalletError
+from otrta_wallet.mint_client import MintClient
 from proxy_trio.actions import act
 from proxy_trio.client import open_client
 from proxy_trio.client_settings import ClientSettings
@@ -16,6 +17,7 @@ from proxy_trio.gateways import GatewayNotKnown
 from tests.integration.customer import HI, QUOTE_MSAT, customer
 from tests.integration.purse import Purse
 from tests.integration.scripted_gateway import scripted_gateway, sell
+from tests.otrta_wallet.lightning import LIGHTNING_FEE, RESERVE_MSAT, strangers_invoice
 
 pytestmark = pytest.mark.trio
 
@@ -58,6 +60,12 @@ async def test_an_unknown_action_is_told_which_ones_there_are(tmp_path):
         ("send", {"amount_msat": 1, "unit": "usd"}),
         ("send", {"amount_msat": 1, "at_least": 1}),
         ("send", {"amount_msat": 1, "memo": ""}),
+        ("pay_quote", {"invoice": ""}),
+        ("pay_quote", {"invoice": "l" * 8193}),
+        ("pay_quote", {"invoice": "lnbc", "again": 1}),
+        ("pay", {}),
+        ("pay", {"quote_id": "../swap"}),
+        ("pay_status", {"quote_id": "a b"}),
         ("send", {"amount_msat": 1, "memo": "m" * 1001}),
         ("sent", {"id": "abcdef"}),
         ("sent_show", {}),
@@ -243,6 +251,63 @@ async def test_an_invoice_that_was_paid_while_nobody_waited_is_found_by_recover(
         await app.act("invoice", amount_msat=2500)
         await app.act("recover")
         assert await app.total() == 2500
+
+
+@pytest.mark.integration
+async def test_an_invoice_is_paid_from_the_first_place_that_has_enough(tmp_path, mint, fee_mint):
+    async with customer(tmp_path, mint=mint.url, funds=5000) as app:
+        await app.act("mints_add", url=fee_mint.url)
+        invoice = await strangers_invoice(fee_mint.url, 1000)
+        offer = await app.act("pay_quote", invoice=invoice)
+        assert (offer["amount_msat"], offer["fee_reserve_msat"]) == (1000, RESERVE_MSAT)
+        assert (offer["mint"], offer["unit"]) == (mint.url, "msat")
+        with pytest.raises(WalletError, match="never begun"):
+            await app.act("pay_status", quote_id=offer["quote_id"])
+        paid = await app.act("pay", quote_id=offer["quote_id"])
+        assert (paid["state"], paid["fee_msat"]) == ("paid", LIGHTNING_FEE)
+        assert await app.act("pay_status", quote_id=offer["quote_id"]) == paid
+        assert await app.total() == 5000 - 1000 - LIGHTNING_FEE
+        assert await app.act("pending") == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("amount", "said"), [(5001, "at most 5 sat can be"), (3500, "Paying may take")])
+async def test_too_little_for_an_invoice_is_told_before_anything_is_done(
+    tmp_path, mint, fee_mint, amount, said
+):
+    async with customer(tmp_path, mint=mint.url, funds=5000) as app:
+        invoice = await strangers_invoice(fee_mint.url, amount)
+        with pytest.raises(NotEnoughFunds, match=said):
+            await app.act("pay_quote", invoice=invoice)
+        assert (await app.act("balance"))["available_msat"] == 5000
+
+
+@pytest.mark.integration
+async def test_a_payment_on_its_way_is_pending_until_recovery_ends_it(tmp_path, mint, fee_mint, monkeypatch):
+    async def silent(*_arguments):
+        raise OutcomeUnknown("no answer")
+
+    def lost(post):
+        async def posted_and_lost(*arguments):
+            await post(*arguments)
+            await silent()
+
+        return posted_and_lost
+
+    async with customer(tmp_path, mint=mint.url, funds=5000) as app:
+        offer = await app.act("pay_quote", invoice=await strangers_invoice(fee_mint.url, 1000))
+        monkeypatch.setattr(MintClient, "melt_quote", silent)
+        monkeypatch.setattr(MintClient, "melt", lost(MintClient.melt))
+        told = await app.act("pay", quote_id=offer["quote_id"])
+        assert (told["state"], told["preimage"]) == ("pending", None)
+        [payment] = await app.act("pending")
+        assert (payment["state"], payment["gateway"]) == ("in_flight", None)
+        assert (payment["paid_msat"], mint.url in payment["reason"]) == (1000 + RESERVE_MSAT, True)
+        assert (await app.act("recover"))["open"] == 1
+        monkeypatch.undo()
+        assert (await app.act("recover"))["open"] == 0
+        assert (await app.act("pay_status", quote_id=offer["quote_id"]))["state"] == "paid"
+        assert await app.total() == 5000 - 1000 - LIGHTNING_FEE
 
 
 @pytest.mark.integration
