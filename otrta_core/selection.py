@@ -7,6 +7,7 @@ to each larger one exactly before they pass it.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from otrta_core.errors import AmountError
 from otrta_core.proof import Proof
@@ -148,13 +149,13 @@ def is_uneconomic(proof: Proof, fee_ppk: Mapping[str, int]) -> bool:
     return proof.amount <= -(-fee_ppk[proof.id] // 1000)
 
 
-def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], list[Proof], int]:
-    """Return what is taken, what was too large to be taken, and what is still missing."""
+def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], Proof | None, int]:
+    """Return what is taken, the smallest that was too large to be taken, and what is still missing."""
     chosen: list[Proof] = []
-    too_large: list[Proof] = []
-    for proof in sorted(proofs, key=lambda p: p.amount, reverse=True):
+    too_large: Proof | None = None
+    for proof in sorted(proofs, key=attrgetter("amount"), reverse=True):
         if proof.amount > amount:
-            too_large.append(proof)
+            too_large = proof
             continue
         chosen.append(proof)
         amount -= proof.amount
@@ -166,10 +167,10 @@ def _greedy(proofs: Sequence[Proof], amount: int) -> tuple[list[Proof], list[Pro
 def _cover(proofs: Sequence[Proof], target: int, max_proofs: int) -> list[Proof] | None:
     chosen, too_large, missing = _greedy(proofs, target)
     if missing:
-        if not too_large:
+        if too_large is None:
             return None
         # every unused proof is larger than what is missing
-        chosen = [*chosen, too_large[-1]]
+        chosen = [*chosen, too_large]
     return chosen if len(chosen) <= max_proofs else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from otrta_core import OtrtaError, Proof, Settlement, Token, Unit, pick_exact
 from otrta_litellm import payments
@@ -41,6 +41,7 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
                 payment.mint,
                 payment.unit,
                 lambda pieces: _exactly(pieces, settled.change, payment.unit),
+                most=64,
                 only_keysets=lasting,
             )
             if chosen is not None:
@@ -86,15 +87,13 @@ async def make_due_change(wallet: Wallet, payment: Payment) -> Payment:
 def free_what_nobody_is_owed(conn: Connection, now: float) -> None:
     """Make proofs available again that are held for a debt which has been paid with others."""
     owed = [DEBT + payment.id for payment in payments.with_change_due(conn)]
-    conn.execute(
-        update(proofs)
-        .where(
-            proofs.c.status == ProofStatus.HELD,
-            proofs.c.holder.like(f"{DEBT}%"),
-            proofs.c.holder.not_in(owed),
-        )
-        .values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now)
+    forgotten = select(proofs.c.y).where(
+        proofs.c.status == ProofStatus.HELD,
+        proofs.c.holder.like(f"{DEBT}%"),
+        proofs.c.holder.not_in(owed),
     )
+    freed = update(proofs).where(proofs.c.y.in_(forgotten.with_for_update(skip_locked=True)))
+    conn.execute(freed.values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now))
 
 
 def _exactly(usable: Sequence[Proof], change_msat: int, unit: str) -> list[Proof] | None:

@@ -9,21 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    Integer,
-    Select,
-    String,
-    column,
-    func,
-    select,
-    true,
-    union_all,
-    values,
-)
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, select, text
 
 from otrta_core import Proof
 from otrta_wallet.schema import ProofStatus, keysets, proofs
@@ -31,8 +17,6 @@ from otrta_wallet.store import as_proof
 from otrta_wallet.transactions import Contended
 
 Choose = Callable[[Sequence[Proof]], Sequence[Proof] | None]
-_MOST_PIECES = 1001
-"""How many proofs of one kind are offered: one more than any token or swap may have."""
 
 
 def take(
@@ -41,6 +25,7 @@ def take(
     unit: str,
     choose: Choose,
     *,
+    most: int = 1000,
     avoid: frozenset[str] = frozenset(),
     only_keysets: frozenset[str] | None = None,
 ) -> list[Proof] | None:
@@ -50,8 +35,9 @@ def take(
         conn: inside a transaction that ``Transactions.run`` may run again.
         mint: at which.
         unit: of the proofs.
-        choose: gets stand-ins, one for each proof, with nothing but their amount and keyset; returns some
-            of them, or None for none.
+        choose: gets stand-ins, one for each proof but no more of a kind than could be of use, with nothing
+            but their amount and keyset; returns some of them, or None for none.
+        most: how many proofs ``choose`` returns at most.
         avoid: Ys that must not be used.
         only_keysets: leave out the proofs of all others.
 
@@ -65,15 +51,16 @@ def take(
     if avoid:
         usable = (*usable, proofs.c.y.not_in(sorted(avoid)))
     pieces: list[Proof] = []
-    for row in conn.execute(_counted(usable)):
+    # the largest first, which is the order in which they are chosen
+    for row in sorted(conn.execute(_counted(usable)), key=lambda row: -row.amount):
         if only_keysets is None or row.keyset_id in only_keysets:
-            pieces += [Proof(row.amount, row.keyset_id, "", "")] * min(row.number, _MOST_PIECES)
+            pieces += [Proof(row.amount, row.keyset_id, "", "")] * min(row.number, most + 1)
     chosen = choose(pieces)
     if not chosen:
         return None
     wanted = Counter((piece.id, piece.amount) for piece in chosen)
-    query = _passing_over_locked if conn.dialect.name == "postgresql" else _one_by_one
-    taken = [as_proof(row) for row in conn.execute(query(usable, wanted))]
+    find = _passing_over_locked if conn.dialect.name == "postgresql" else _kind_by_kind
+    taken = find(conn, {"mint": mint, "unit": unit, "avoid": sorted(avoid)}, wanted)
     if len(taken) != len(chosen):
         raise Contended
     return sorted(taken, key=lambda proof: (proof.amount, proof.Y))
@@ -90,7 +77,9 @@ def fees(conn: Connection, mint: str) -> dict[str, int]:
     return {row.id: row.input_fee_ppk for row in conn.execute(query)}
 
 
-def _available(mint: str, unit: str) -> tuple[ColumnElement[bool], ...]:
+def _available(
+    mint: str | BindParameter[str], unit: str | BindParameter[str]
+) -> tuple[ColumnElement[bool], ...]:
     return proofs.c.status == ProofStatus.AVAILABLE, proofs.c.mint == mint, proofs.c.unit == unit
 
 
@@ -99,35 +88,51 @@ def _counted(usable: Sequence[ColumnElement[bool]]) -> Select[tuple[str, int, in
     return kinds.group_by(proofs.c.keyset_id, proofs.c.amount)
 
 
-def _one_by_one(
-    usable: Sequence[ColumnElement[bool]], wanted: Mapping[tuple[str, int], int]
-) -> CompoundSelect[Any]:
-    parts = [
-        select(proofs)
-        .where(*usable, proofs.c.keyset_id == keyset_id, proofs.c.amount == amount)
-        .order_by(proofs.c.y)
-        .limit(number)
-        .subquery()
-        for (keyset_id, amount), number in wanted.items()
-    ]
-    return union_all(*(select(part) for part in parts))
+_OF_KIND = (
+    select(proofs)
+    .where(
+        *_available(bindparam("mint"), bindparam("unit")),
+        proofs.c.keyset_id == bindparam("keyset_id"),
+        proofs.c.amount == bindparam("amount"),
+        proofs.c.y.not_in(bindparam("avoid", expanding=True)),
+    )
+    .order_by(proofs.c.y)
+    .limit(bindparam("number"))
+)
+
+# one statement, since each is a round trip
+_OF_KINDS = text("""
+SELECT free.*
+FROM unnest(CAST(:keyset_ids AS text[]), CAST(:amounts AS bigint[]), CAST(:numbers AS integer[]))
+    AS wanted (keyset_id, amount, number)
+CROSS JOIN LATERAL (
+    SELECT * FROM proofs
+    WHERE status = 'available' AND mint = :mint AND unit = :unit
+        AND proofs.keyset_id = wanted.keyset_id AND proofs.amount = wanted.amount
+        AND y <> ALL (CAST(:avoid AS text[]))
+    ORDER BY y
+    LIMIT wanted.number
+    FOR UPDATE SKIP LOCKED
+) AS free
+""")
+
+
+def _kind_by_kind(
+    conn: Connection, usable: Mapping[str, Any], wanted: Mapping[tuple[str, int], int]
+) -> list[Proof]:
+    found: list[Proof] = []
+    for (keyset_id, amount), number in wanted.items():
+        values = {**usable, "keyset_id": keyset_id, "amount": amount, "number": number}
+        found += map(as_proof, conn.execute(_OF_KIND, values))
+    return found
 
 
 def _passing_over_locked(
-    usable: Sequence[ColumnElement[bool]], wanted: Mapping[tuple[str, int], int]
-) -> Select[Any]:
-    kinds = values(
-        column("keyset_id", String),
-        column("amount", BigInteger),
-        column("number", Integer),
-        name="wanted",
-    ).data([(keyset_id, amount, number) for (keyset_id, amount), number in wanted.items()])
-    free = (
-        select(proofs)
-        .where(*usable, proofs.c.keyset_id == kinds.c.keyset_id, proofs.c.amount == kinds.c.amount)
-        .order_by(proofs.c.y)
-        .limit(kinds.c.number)
-        .with_for_update(skip_locked=True)
-        .lateral("free")
-    )
-    return select(free).select_from(kinds.join(free, true()))
+    conn: Connection, usable: Mapping[str, Any], wanted: Mapping[tuple[str, int], int]
+) -> list[Proof]:
+    values = {
+        "keyset_ids": [keyset_id for keyset_id, _ in wanted],
+        "amounts": [amount for _, amount in wanted],
+        "numbers": list(wanted.values()),
+    }
+    return [as_proof(row) for row in conn.execute(_OF_KINDS, {**usable, **values})]

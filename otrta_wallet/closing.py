@@ -92,6 +92,7 @@ def finish(
         operation, values = _paid(conn, operation, made, payment, now)
     if not journal.set_state(conn, operation.id, was=operation.state, now_is="done", now=now, **values):
         return False
+    _lock_transfers(conn, operation)
     if payment is not None:
         _note_payment(conn, operation, planned, payment)
     holders = [(proof, output.holder) for proof, output in zip(made, planned, strict=True)]
@@ -127,6 +128,7 @@ def fail(
         end["watch_until"] = now + WATCH_S
     if not journal.set_state(conn, operation.id, was="prepared", now=now, error=failure.error, **end):
         return False
+    _lock_transfers(conn, operation)
     if not back:
         held = store.proofs_with(conn, status=_INPUT_STATUS[operation.kind], holder=operation.id)
         spent = [p for p in held if failure.states.get(p.Y) == "SPENT"]
@@ -198,6 +200,14 @@ def add_late_change(
         store.note_repaid(conn, operation.quote_id or "", amount)
         store.record(conn, "change", amount, unit=unit, mint=mint, reference=operation.id, now=now)
     return amount
+
+
+def _lock_transfers(conn: Connection, op: Operation) -> None:
+    """Lock the transfers that this end may close, before any proof (``otrta_wallet.transactions``)."""
+    ids = set(journal.origins(conn, op.id).values())
+    if op.kind == "reclaim" and op.reference is not None:
+        ids.add(op.reference)
+    store.lock_transfers(conn, ids)
 
 
 def _spend_inputs(conn: Connection, op: Operation, now: float) -> None:

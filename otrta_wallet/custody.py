@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from otrta_core import Proof, Token, TokenError
 from otrta_wallet import journal, store
@@ -87,9 +87,11 @@ def move_sent(
 
 def let_go(conn: Connection, now: float) -> None:
     """Make proofs available again that were held for a token which was then never made."""
-    forgotten = proofs.c.status == ProofStatus.HELD, proofs.c.changed_at < now - HELD_S
-    conn.execute(
-        update(proofs)
-        .where(*forgotten, proofs.c.holder.not_like(f"{DEBT}%"))
-        .values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now)
+    forgotten = select(proofs.c.y).where(
+        proofs.c.status == ProofStatus.HELD,
+        proofs.c.changed_at < now - HELD_S,
+        proofs.c.holder.not_like(f"{DEBT}%"),
     )
+    free = forgotten.with_for_update(skip_locked=True)  # what somebody has in hand is not forgotten
+    freed = update(proofs).where(proofs.c.y.in_(free))
+    conn.execute(freed.values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now))

@@ -228,6 +228,7 @@ def coming_from_others(conn: Connection, mint: str, unit: str) -> bool:
             operations.c.owner != own_id(conn),
             is_alive(conn, operations.c.owner),
             outputs.c.holder.is_(None),
+            outputs.c.amount > 0,
         )
     )
     return conn.execute(query.limit(1)).first() is not None

@@ -14,6 +14,7 @@ from otrta_core import OtrtaError
 from otrta_wallet import journal, polling, store
 from otrta_wallet.custody import let_go
 from otrta_wallet.errors import MintRefused, TokenPending, TokenSpent
+from otrta_wallet.pruning import prune
 from otrta_wallet.records import Operation, Quote, StoredQuoteState, Transfer
 from otrta_wallet.schema import ProofStatus
 
@@ -89,6 +90,7 @@ async def recover(
             tasks.start_soon(_see_to_restored, restorer, mint, tally)
     await wallet.transactions.run(let_go)
     await wallet.transactions.run(store.expire_melt_quotes)
+    await wallet.transactions.run(prune)
     return Recovery(tally.finished, tally.failed, tally.open)
 
 

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 
 LOCAL = "local"
@@ -77,12 +76,7 @@ operations = Table(
     Column("pruned", Boolean, nullable=False, default=False, server_default=false()),  # without its parts
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
-    Index(
-        "operations_with_parts",
-        "changed_at",
-        sqlite_where=text("NOT pruned"),
-        postgresql_where=text("NOT pruned"),
-    ),
+    Index("operations_by_age", "pruned", "state", "changed_at"),
 )
 
 proofs = Table(
@@ -104,12 +98,7 @@ proofs = Table(
     Column("holder", String, index=True),  # operation, transfer or reference that owns it now
     Column("changed_at", Float, nullable=False),
     Index("proofs_spendable", "status", "mint", "unit", "keyset_id", "amount", "y"),
-    Index(
-        "proofs_spent",
-        "changed_at",
-        sqlite_where=text("status = 'spent'"),
-        postgresql_where=text("status = 'spent'"),
-    ),
+    Index("proofs_by_age", "status", "changed_at"),
 )
 
 operation_inputs = Table(

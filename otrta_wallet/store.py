@@ -141,7 +141,9 @@ def insert_proofs(
 def as_proof(row: Row[Any]) -> Proof:
     """Return a row of ``proofs`` as a proof."""
     dleq = Dleq(row.dleq_e, row.dleq_s, row.dleq_r) if row.dleq_e else None
-    return Proof(row.amount, row.keyset_id, row.secret, row.c, dleq, row.witness, row.p2pk_e)
+    proof = Proof(row.amount, row.keyset_id, row.secret, row.c, dleq, row.witness, row.p2pk_e)
+    proof.__dict__["Y"] = row.y  # where it would be kept: to compute it takes longer than to read it
+    return proof
 
 
 def proofs_with(
@@ -443,6 +445,14 @@ def set_transfer_state(
         values["token"] = case((transfers.c.reference.is_(None), None), else_=transfers.c.token)
     query = update(transfers).where(transfers.c.id == transfer_id, transfers.c.state.in_(was))
     return conn.execute(query.values(values)).rowcount == 1
+
+
+def lock_transfers(conn: Connection, transfer_ids: Iterable[str]) -> None:
+    """Lock transfers until the transaction ends, in the order of their ids; SQLite has locked all already."""
+    ordered = sorted(transfer_ids)
+    if ordered and conn.dialect.name == "postgresql":
+        query = select(transfers.c.id).where(transfers.c.id.in_(ordered)).order_by(transfers.c.id)
+        conn.execute(query.with_for_update())
 
 
 def erase_token(conn: Connection, transfer_id: str) -> None:

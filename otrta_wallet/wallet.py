@@ -524,7 +524,7 @@ class Wallet:
                     return None
                 return found
 
-            chosen = at_hand.take(conn, mint, unit, pick, avoid=avoid)
+            chosen = at_hand.take(conn, mint, unit, pick, most=MAX_PROOFS, avoid=avoid)
             if chosen is None:
                 return None
             transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)

@@ -1,7 +1,6 @@
 """A process that pays from one shared wallet to another and back, and writes down what it handed out."""
 
 import random
-from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -11,7 +10,7 @@ from otrta_wallet import Wallet, WalletError
 
 
 def run(backend, urls, mint, rounds, seed, log):
-    """Pay for some rounds; ``log`` gets a line of Ys for each token before anybody can claim it."""
+    """Pay for some rounds; ``log`` gets the Ys of each token before anybody can claim it, and errors."""
     anyio.run(partial(_run, urls, mint, rounds, random.Random(seed), log), backend=backend)
 
 
@@ -20,10 +19,12 @@ async def _run(urls, mint, rounds, rng, log):
         with open(log, "a", buffering=1) as handed_out:  # noqa: ASYNC230 (nothing else runs here)
             for _ in range(rounds):
                 giver, taker = (alice, bob) if rng.random() < 0.5 else (bob, alice)
-                with suppress(WalletError):
+                try:
                     transfer = await giver.send(mint, rng.randrange(1, 60), "msat")
                     token = Token.parse(transfer.token)
                     handed_out.write(" ".join(proof.Y for proof in token.proofs) + "\n")
                     await taker.receive(token)
                     if rng.random() < 0.2:
                         await giver.recover()
+                except WalletError as error:
+                    handed_out.write(f"!{error.code}\n")

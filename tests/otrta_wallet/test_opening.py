@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
-from otrta_wallet import Wallet, WalletBusy, WalletError
+from otrta_cli.processes import free_port
+from otrta_wallet import StoreUnavailable, Wallet, WalletBusy, WalletError
 from otrta_wallet.database import open_engine
 from otrta_wallet.schema import keysets, outputs
 from otrta_wallet.seed import new_words, seed_of
@@ -104,6 +105,43 @@ async def test_two_wallets_have_two_seeds(open_wallet):
 def test_a_store_that_would_not_last_is_refused(url):
     with pytest.raises(WalletError):
         open_engine(url)
+
+
+async def test_a_server_that_is_not_there_is_said_without_the_password():
+    url = f"postgresql://otrta:hunter2@127.0.0.1:{free_port()}/wallet"
+    with pytest.raises(StoreUnavailable, match=r"the PostgreSQL server at 127\.0\.0\.1:\d+ cannot") as caught:
+        async with Wallet.open(url):
+            pass
+    assert "hunter2" not in str(caught.value) + repr(caught.value)
+    assert caught.value.__suppress_context__
+
+
+async def test_a_password_that_is_wrong_is_not_said_either(postgres):
+    url = make_url(postgres.url("postgres")).set(password="hunter2")
+    with pytest.raises(StoreUnavailable, match="password authentication failed") as caught:
+        async with Wallet.open(url.render_as_string(hide_password=False)):
+            pass
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:hunter2@h:port/w", "hunter2"])
+def test_an_address_that_makes_no_sense_is_not_shown(url):
+    with pytest.raises(WalletError, match="database URL") as caught:
+        open_engine(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["postgresql+asyncpg", "postgresql+psycopg2"])
+def test_postgresql_is_used_by_psycopg_3_only(name):
+    with pytest.raises(WalletError, match="psycopg 3"):
+        open_engine(f"{name}://localhost/wallet")
+    assert open_engine("postgresql://localhost/wallet").url.drivername == "postgresql+psycopg"
+
+
+def test_a_missing_driver_is_named_with_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(WalletError, match=r"pip install 'otrta\[postgres\]'"):
+        open_engine("postgresql://localhost/wallet")
 
 
 def test_words_are_read_however_they_are_typed_and_checked():

@@ -91,14 +91,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_operations_reference"), "operations", ["reference"], unique=False)
     op.create_index(op.f("ix_operations_state"), "operations", ["state"], unique=False)
-    op.create_index(
-        "operations_with_parts",
-        "operations",
-        ["changed_at"],
-        unique=False,
-        sqlite_where=sa.text("NOT pruned"),
-        postgresql_where=sa.text("NOT pruned"),
-    )
+    op.create_index("operations_by_age", "operations", ["pruned", "state", "changed_at"], unique=False)
     op.create_table(
         "proofs",
         sa.Column("y", sa.String(), nullable=False),
@@ -125,14 +118,7 @@ def upgrade() -> None:
         ["status", "mint", "unit", "keyset_id", "amount", "y"],
         unique=False,
     )
-    op.create_index(
-        "proofs_spent",
-        "proofs",
-        ["changed_at"],
-        unique=False,
-        sqlite_where=sa.text("status = 'spent'"),
-        postgresql_where=sa.text("status = 'spent'"),
-    )
+    op.create_index("proofs_by_age", "proofs", ["status", "changed_at"], unique=False)
     op.create_table(
         "quotes",
         sa.Column("id", sa.String(), nullable=False),
