@@ -107,6 +107,24 @@ def finish(
     return True
 
 
+def finish_late_too(
+    conn: Connection,
+    operation_id: str,
+    planned: Sequence[Output],
+    made: Sequence[Proof],
+    participants: Sequence[journal.Participant],
+    now: float,
+    payment: Payment | None = None,
+) -> bool:
+    """Do as ``finish``, whatever another worker has made of the operation while the mint answered.
+
+    What the mint has signed has happened. One that was given up meanwhile must not look undone to whoever
+    waits for it, nor its inputs stay free to be spent again.
+    """
+    operation = journal.load_locked(conn, operation_id)
+    return operation.state != "done" and finish(conn, operation, planned, made, participants, now, payment)
+
+
 def fail(
     conn: Connection,
     operation: Operation,
@@ -341,7 +359,10 @@ def _token_failed(
     came_from = journal.origins(conn, op.id)
     for proof in kept:
         if proof.Y in came_from:
-            _move(conn, op, [proof], ProofStatus.SENT, came_from[proof.Y], now)
+            holder = came_from[proof.Y]
+            _move(conn, op, [proof], ProofStatus.SENT, holder, now)
+            # the rest of the token may have been claimed or taken back meanwhile: this part still can be
+            store.set_transfer_state(conn, holder, was=("claimed", "reclaimed"), now_is="open", now=now)
     strangers = [proof.Y for proof in kept if proof.Y not in came_from]
     store.forget_proofs(conn, [*(proof.Y for proof in spent), *strangers])
 

@@ -32,7 +32,7 @@ def take_in(conn: Connection, token: Token, operation_id: str, now: float) -> No
         raise TokenSpent("the token has been spent already")
     if statuses - {ProofStatus.SENT}:
         raise TokenPending("the token is in this wallet already")
-    if any((p.id, p.C) != (known[p.Y][0].id, known[p.Y][0].C) for p in token.proofs if p.Y in known):
+    if any(_stamp(p) != _stamp(known[p.Y][0]) for p in token.proofs if p.Y in known):
         raise TokenError("a proof of the token has been altered since it left this wallet")
     store.forget_proofs(conn, list(known))
     proofs = [(proof, operation_id) for proof in token.proofs]
@@ -40,6 +40,10 @@ def take_in(conn: Connection, token: Token, operation_id: str, now: float) -> No
     for y, (_, _, holder) in known.items():
         if holder is not None:
             journal.note_origin(conn, operation_id, y, holder)
+
+
+def _stamp(proof: Proof) -> tuple[str, int, str]:
+    return proof.id, proof.amount, proof.C
 
 
 def hand_out(

@@ -404,7 +404,7 @@ class Executor:
             raise OutcomeUnknown(error.message, operation.id) from None
 
         def finish(conn: Connection, now: float) -> Operation:
-            closing.finish(conn, operation, planned, made, self._participants, now)
+            closing.finish_late_too(conn, operation.id, planned, made, self._participants, now)
             return journal.load(conn, operation.id)
 
         return await self._db.run(finish)
@@ -423,7 +423,7 @@ class Executor:
         change, made = await self._make_change(operation, signed, at_most)
 
         def finish(conn: Connection, now: float) -> Operation:
-            closing.finish(conn, operation, change, made, self._participants, now, payment)
+            closing.finish_late_too(conn, operation.id, change, made, self._participants, now, payment)
             return journal.load(conn, operation.id)
 
         return await self._db.run(finish)

@@ -113,6 +113,12 @@ def load(conn: Connection, operation_id: str) -> Operation:
     return _operation(row)
 
 
+def load_locked(conn: Connection, operation_id: str) -> Operation:
+    """Return an operation that is there, locked until the transaction ends."""
+    query = select(operations).where(operations.c.id == operation_id)
+    return _operation(conn.execute(query.with_for_update()).one())
+
+
 def with_state(conn: Connection, state: OperationState) -> list[Operation]:
     """Return all operations in a state, oldest first."""
     query = select(operations).where(operations.c.state == state).order_by(operations.c.created_at)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from otrta_core import Keyset, KeysetError, Proof
 from otrta_wallet import rate_limit
@@ -34,10 +34,12 @@ MINT_PATH, MELT_PATH, SWAP_PATH = "/v1/mint/bolt11", "/v1/melt/bolt11", "/v1/swa
 _TOO_MANY, _UNAVAILABLE = 429, 503
 _NOT_DECIDED = frozenset({408, 425, 429})
 """Answers of 4xx that say nothing about whether the request was or will be carried out."""
+_LONGEST_RECEIPT = 200
 _LONG_WORD = re.compile(r"[0-9A-Za-z+/_=-]{24,}")
 
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]+$", max_length=130, to_lower=True)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot store one
 ProofState = Literal["UNSPENT", "PENDING", "SPENT"]
 QuoteState = Literal["UNPAID", "PAID", "ISSUED", "PENDING"]
 PaymentState = Literal["UNPAID", "PENDING", "PAID"]
@@ -94,7 +96,7 @@ class KeysetEntry(_Reply):
     """A line of the mint's list of keysets (NUT-02); its id may be of a form that is no longer used."""
 
     id: Annotated[str, StringConstraints(max_length=130)]
-    unit: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    unit: Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=32)]
     active: bool
     input_fee_ppk: Count | None = None
     final_expiry: Count | None = None
@@ -118,11 +120,18 @@ class MintQuote(_Reply):
     """A request for payment that the mint made (NUT-04, NUT-23)."""
 
     quote: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}$"), Field(repr=False)]
-    request: Annotated[str, StringConstraints(max_length=8192)]
+    request: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=8192)]
     amount: Count | None = None
     unit: str | None = None
     state: QuoteState
     expiry: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+
+
+def _receipt(value: object) -> str | None:
+    # whatever a mint gives for a receipt, it must not hold up the money that comes with it
+    if not isinstance(value, str) or len(value) > _LONGEST_RECEIPT or not value.isprintable():
+        return None
+    return value
 
 
 class MeltReply(_Reply):
@@ -135,16 +144,14 @@ class MeltReply(_Reply):
     fee_reserve: Count
     state: PaymentState
     expiry: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    payment_preimage: Annotated[
-        Annotated[str, StringConstraints(max_length=200)] | None, Field(repr=False)
-    ] = None
+    payment_preimage: Annotated[str | None, BeforeValidator(_receipt), Field(repr=False)] = None
     change: Annotated[list[BlindSignature], Field(max_length=1000)] | None = None
 
 
 class MintInfo(_Reply):
     """What the mint says of itself (NUT-06); only what the wallet uses."""
 
-    name: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    name: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=1000)] | None = None
     version: Annotated[str, StringConstraints(max_length=200)] | None = None
     nuts: dict[str, Any] = {}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from otrta_wallet.invoices import Invoices
     from otrta_wallet.restore import Restorer
     from otrta_wallet.wallet import Wallet
+
+_log = logging.getLogger(__name__)
 
 CLAIM_AGAIN_S = 60.0
 """How long a paid quote waits that its mint refused to mint. Each refusal takes counters, and doubles it."""
@@ -124,31 +127,41 @@ async def _recover_mint(
         if executor.is_active(operation.id):
             tally.open += 1
             continue
-        try:
-            await executor.carry_out(operation, ambiguous=True)
-            tally.finished += 1
-        except OtrtaError as error:
-            closed = isinstance(error, MintRefused | TokenSpent | TokenPending)
-            tally.failed, tally.open = tally.failed + closed, tally.open + (not closed)
+        with _by_itself(tally):
+            try:
+                await executor.carry_out(operation, ambiguous=True)
+                tally.finished += 1
+            except (MintRefused, TokenSpent, TokenPending):
+                tally.failed += 1
     for operation in found.watched:
-        with suppress(OtrtaError):
+        with _by_itself():
             tally.finished += await executor.look_again(operation)
-        await wallet.transactions.run(_watch_on, operation)
+        with _by_itself():
+            await wallet.transactions.run(_watch_on, operation)
     for quote in found.quotes:
-        try:
+        with _by_itself(tally):
             tally.finished += await invoices.look(quote)
-        except OtrtaError:
-            tally.open += 1
-    await _look_at(wallet, mint, found.transfers)
+    with _by_itself():
+        await _look_at(wallet, mint, found.transfers)
 
 
 async def _see_to_restored(restorer: Restorer, mint: str, tally: _Tally) -> None:
-    with suppress(OtrtaError):
+    with _by_itself():
         await restorer.settle(mint)
-    try:
+    with _by_itself(tally):
         tally.finished += await restorer.go_on(mint)
-    except OtrtaError:
-        tally.open += 1
+
+
+@contextmanager
+def _by_itself(tally: _Tally | None = None) -> Iterator[None]:
+    """Keep what goes wrong with one thing from holding up all others; it is counted as open in ``tally``."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OtrtaError):  # its text may show a row
+            _log.error("recovery was stopped by %s", type(error).__name__)
+        if tally is not None:
+            tally.open += 1
 
 
 async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> None:

@@ -85,7 +85,7 @@ def left_behind(conn: Connection, before: float) -> list[str]:
 def store_batch(conn: Connection, now: float, batch: Batch) -> bool:
     """Store the proofs of a batch that the wallet does not have yet, and note how far the scan has come.
 
-    What belongs to an operation that is still open is left to that operation.
+    What belongs to an operation that is still open or watched is left to that operation.
 
     Returns:
         False, and nothing changed, where somebody else has stored this batch already.
@@ -190,10 +190,7 @@ def _sums(conn: Connection, mint: str, found: Sequence[Proof]) -> dict[str, int]
 def _counters_of_open_operations(
     conn: Connection, now: float, keyset_id: str, counters: Sequence[int]
 ) -> Collection[int]:
-    now_open = or_(
-        operations.c.state.in_(("stored", "prepared")),
-        (operations.c.state == "failed") & (operations.c.watch_until > now),
-    )
+    now_open = or_(operations.c.state.in_(("stored", "prepared")), operations.c.watch_until > now)
     query = (
         select(outputs.c.counter)
         .join(operations, operations.c.id == outputs.c.operation_id)
