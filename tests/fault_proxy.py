@@ -96,10 +96,15 @@ class FaultProxy:
         with self._lock:
             self._armed += [(re.compile(path), fault) for fault in faults]
 
-    def reset(self) -> None:
-        """Wait for requests that are still to land, and forget all that was."""
+    def wait_until_landed(self) -> None:
+        """Return when no request is still to land."""
         with self._lock:
             self._lock.wait_for(lambda: self._under_way == 0, timeout=10)
+
+    def reset(self) -> None:
+        """Wait for requests that are still to land, and forget all that was."""
+        self.wait_until_landed()
+        with self._lock:
             for told in (self.seen, self.met, self._armed, self._kept):
                 told.clear()
             self.keeps_answers = False

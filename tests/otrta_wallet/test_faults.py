@@ -1,12 +1,13 @@
 """A mint behind a network that fails: whatever happens to a request, recovery finds every msat again."""
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
 
 import pytest
+from anyio import to_thread
 
 from otrta_core import LockError, Token
 from otrta_wallet import MintError, OutcomeUnknown
@@ -24,9 +25,10 @@ POSTS = r"^/v1/(swap|mint/bolt11)$"
 MELTS = r"^/v1/melt/bolt11$"  # and not the swap before it, which is what "send" does
 OPERATIONS = tuple(name for name in ACTS if name != "settle")  # to the wallet the same as "melt"
 LONG = os.environ.get("OTRTA_LONG") == "1"
+HASTY_S = 0.6
 DROPPED = Fault("request-dropped", forwards=0, keeps=None)
 REFUSED = Fault("400-before-it", forwards=0, answer=LOCKED)
-LATE = Fault("lands-late", late_s=0.3, keeps=None)
+LATE = Fault("lands-late", late_s=1.5, keeps=None)
 
 
 def cases():
@@ -65,13 +67,29 @@ def network(proxy):
 
 
 @pytest.fixture
-async def two(tmp_path, store, network, clock):
+async def http():
+    async with new_http_client() as http:
+        yield http
+
+
+@pytest.fixture
+async def two(tmp_path, store, network, clock, http):
     """Two wallets with a mint behind the proxy; the first has all the money."""
-    async with new_http_client(timeout_s=0.6) as http:
-        opened = partial(wallet_in, tmp_path, store, http=http, clock=clock)
-        async with opened("alice") as alice, opened("bob") as bob:
-            await top_up(alice, network.url, MINTED)
-            yield alice, bob
+    opened = partial(wallet_in, tmp_path, store, http=http, clock=clock)
+    async with opened("alice") as alice, opened("bob") as bob:
+        await top_up(alice, network.url, MINTED)
+        yield alice, bob
+
+
+@contextmanager
+def patience(http, fault):
+    """Where a fault is silence, wait for less time than that takes; else however long a busy machine does."""
+    patient = http.timeout
+    http.timeout = HASTY_S if fault.silent_s else patient
+    try:
+        yield
+    finally:
+        http.timeout = patient
 
 
 async def prepared(name, alice, bob, mint, payee):
@@ -121,11 +139,11 @@ async def assert_all_there(ledger, network, name, *wallets):
 
 
 @pytest.mark.parametrize(("anyio_backend", "fault", "name"), list(cases()))
-async def test_no_fault_loses_money(two, network, mint, clock, ledger, fault, name):
+async def test_no_fault_loses_money(two, network, mint, clock, ledger, http, fault, name):
     alice, bob = two
     start = await prepared(name, alice, bob, network.url, mint.url)
     network.spoil(moves_money(name), fault)
-    with suppress(MintError):
+    with suppress(MintError), patience(http, fault):
         await start()
     assert network.met == [fault]
     await settle(clock, alice, bob)
@@ -158,5 +176,6 @@ async def test_a_refusal_is_not_believed_while_an_earlier_post_may_land(
     with pytest.raises(OutcomeUnknown):
         await start()
     assert network.met == [LATE, REFUSED]
+    await to_thread.run_sync(network.wait_until_landed)
     await settle(clock, alice, bob)
     await assert_all_there(ledger, network, name, alice, bob)
