@@ -6,26 +6,24 @@ many spent proofs and some unspent ones at one mint that is never asked. The kin
 
 import argparse
 import json
-import os
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import anyio
 from sqlalchemy import Connection, Engine
 
+from bench.stores import places
 from otrta_core import Keyset, Proof, input_fee, pick_exact, select_proofs
 from otrta_wallet import Wallet, at_hand, store
 from otrta_wallet.database import open_engine, upgrade
 from otrta_wallet.pruning import prune
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.wallet import MAX_PROOFS, VERSION_TABLE
-from tests.postgres import find_binaries, running, unprivileged_user
 
 MINT = "http://127.0.0.1:1"
 POINT = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
@@ -96,25 +94,9 @@ async def open_once(url: str) -> None:
         await wallet.balances()
 
 
-@contextmanager
-def stores(home: Path) -> Iterator[dict[str, str]]:
-    """The URL of an empty database of each kind."""
-    binaries = find_binaries()
-    if binaries is None:
-        raise SystemExit("PostgreSQL's programs are missing: apt-get install postgresql")
-    user = unprivileged_user()
-    place = home / "postgres"
-    place.mkdir()
-    if user is not None:
-        place.chmod(0o700)
-        home.chmod(0o711)
-        os.chown(place, user.pw_uid, user.pw_gid)
-    with running(binaries, place, user) as server:
-        yield {"sqlite": f"sqlite:///{home}/wallet.sqlite3", "postgresql": server.url(server.create())}
-
-
 def measure(rounds: int, spent: int, unspent: int) -> dict[str, object]:
-    with tempfile.TemporaryDirectory() as name, stores(Path(name)) as urls:
+    with tempfile.TemporaryDirectory() as name, places(Path(name)) as kinds:
+        urls = {kind: place("wallet") for kind, place in kinds.items()}
         engines = {kind: open_engine(url) for kind, url in urls.items()}
         worth = 0
         for kind, engine in engines.items():
