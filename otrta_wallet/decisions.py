@@ -30,6 +30,7 @@ says so. "Gone" is a quote that the mint does not know any more; the first row t
 quote              inputs             change     posts            verdict
 =================  =================  =========  ===============  ==================
 PAID               all SPENT          any        any              FINISH
+gone               all SPENT          signed     any              FINISH
 any                any PENDING        any        any              WAIT
 PENDING            any                any        any              WAIT
 gone               any SPENT          any        any              WAIT
@@ -123,8 +124,8 @@ def decide_melt(
         busy: whether it answered the last post that it is asked too much.
         may_land: whether a post without an answer is so recent that the mint may still carry it out.
     """
-    if quote_state == "PAID" and set(input_states) == {"SPENT"}:
-        return Verdict.FINISH
+    if set(input_states) == {"SPENT"} and (quote_state == "PAID" or (quote_state is None and signed)):
+        return Verdict.FINISH  # change is signed by nobody who was not paid
     if "PENDING" in input_states or quote_state == "PENDING":
         return Verdict.WAIT
     if busy and quote_state == "UNPAID" and "SPENT" not in input_states and not signed:

@@ -204,7 +204,9 @@ class Executor:
         await self._mints.know(operation.mint, _keysets_of(inputs, planned))
         attempt = _Attempt(operation, inputs, planned, recovering or taken_over)
         if attempt.recovering:
-            attempt.unanswered_at = operation.changed_at
+            attempt.unanswered_at = min(operation.changed_at, self._db.now())
+            if attempt.unanswered_at < operation.changed_at:  # the clock was set back: it counts from now on
+                await self._note_post(operation, attempt.unanswered_at)
             ended = await self._post_where_kept(attempt) or await self._resolve(attempt)
             if ended is not None:
                 return ended
@@ -245,11 +247,13 @@ class Executor:
         """Post once, and finish the operation where the mint answered with its signatures."""
         operation = attempt.operation
         attempt.refusal, attempt.was_busy = None, False
-        if attempt.unanswered_at is not None:  # a crash during this post must leave its time behind
-            await self._note_post(operation, self._db.now())
-        elif self._worker.shared:
-            await self._note_post(operation, None)
         try:
+            waited = await self._mints.client(operation.mint).await_turn()
+            # a crash during this post must leave its time behind
+            if waited or attempt.unanswered_at is not None:
+                await self._note_post(operation, self._db.now())
+            elif self._worker.shared:
+                await self._note_post(operation, None)
             return await self._send(attempt)
         except MintUnreachable as error:
             if attempt.unanswered_at is None:

@@ -317,17 +317,24 @@ class MintClient:
     async def _once(self, path: str, body: Mapping[str, Any], kind: type[_R]) -> _R:
         return await self._call("POST", path, kind, body)
 
-    async def _await_turn(self) -> None:
-        deadline = anyio.current_time() + rate_limit.WAIT_S
+    async def await_turn(self) -> bool:
+        """Wait for the end of the mint's pause, and tell whether there was one.
+
+        Raises:
+            MintUnreachable: it is longer than ``WAIT_S``.
+        """
+        deadline, waited = anyio.current_time() + rate_limit.WAIT_S, False
         while (wait_s := self._limit.wait_s(anyio.current_time())) > 0:
             if anyio.current_time() + wait_s > deadline:
                 raise MintUnreachable(
                     f"the mint {self.url} wants to be left alone for {wait_s:.0f} s: nothing was sent"
                 )
             await anyio.sleep(wait_s)
+            waited = True
+        return waited
 
     async def _call(self, method: str, path: str, kind: type[_R], body: Mapping[str, Any] | None) -> _R:
-        await self._await_turn()
+        await self.await_turn()
         # a compressed reply could unpack to any size: none is asked for, and none is unpacked
         headers = {"Accept-Encoding": "identity"}
         content = None

@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
+import anyio
 import pytest
+from anyio import to_thread
 from sqlalchemy import update
 
 from otrta_core import Token, TokenError
 from otrta_wallet import MintRefused, OutcomeUnknown, closing
 from otrta_wallet.closing import Failure
 from otrta_wallet.decisions import Verdict
+from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.schema import outputs
 from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.lightning import LIGHTNING_FEE, offer
@@ -18,6 +22,7 @@ from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, ava
 pytestmark = pytest.mark.anyio
 
 MELT = "^/v1/melt/bolt11$"
+DROPPED = Fault("dropped", forwards=0, keeps=None)
 REFUSED = Fault("refused", forwards=0, answer=LOCKED)
 ANSWER_LOST = Fault("answer-lost", keeps=None)
 NONE_SIGNED = Fault("none-signed", answer=(200, b'{"outputs": [], "signatures": []}'))
@@ -140,3 +145,50 @@ async def test_an_operation_that_cannot_be_ended_holds_up_no_other(alice, networ
     found = await alice.recover()
     assert (found.finished, found.open) == (1, 1)
     assert (await available(alice), await pending(alice)) == (68, 32)
+
+
+async def test_a_payment_that_waited_for_its_turn_may_land_as_long_as_any(
+    alice, network, fee_mint, clock, monkeypatch
+):
+    """Its time is that of its post: it was journalled long before."""
+    await top_up(alice, network.url, 10_000)
+    quote_id = await offer(alice, network.url, fee_mint.url)
+    limit, begun = alice.mints.client(network.url)._limit, []
+
+    def wait_s(_now):
+        if not begun:
+            return 0.0
+        begun.clear()
+        clock.ahead_s += LANDS_WITHIN_S + 1
+        return 0.01
+
+    monkeypatch.setattr(limit, "wait_s", wait_s)
+    network.spoil(MELT, Fault("on-its-way", forwards=0, keeps=None, silent_s=0.5))
+    network.met_one.clear()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(alice.melt, quote_id, also=lambda *_: begun.append(True)))
+        await to_thread.run_sync(network.met_one.wait, 10)
+        tasks.cancel_scope.cancel()
+    with pytest.raises(OutcomeUnknown):
+        await alice.melt(quote_id)
+    assert await pending(alice) > 1_000
+    clock.ahead_s += LANDS_WITHIN_S + 1
+    assert (await alice.recover()).failed == 1
+    assert (await available(alice), await pending(alice)) == (10_000, 0)
+
+
+async def test_what_began_while_the_clock_was_ahead_is_not_held_up_until_that_time(
+    alice, network, fee_mint, clock
+):
+    clock.ahead_s = 1_000.0
+    await top_up(alice, network.url, 10_000)
+    await alice.hold_exact(network.url, 1_000, "msat", "nobody")
+    quote_id = await offer(alice, network.url, fee_mint.url)
+    network.spoil(MELT, DROPPED)
+    with pytest.raises(OutcomeUnknown):
+        await alice.melt(quote_id)
+    clock.ahead_s = 0.0
+    assert (await alice.recover()).open == 1
+    clock.ahead_s += LANDS_WITHIN_S + 1
+    assert (await alice.recover()).failed == 1
+    assert (await available(alice), await pending(alice)) == (10_000, 0)

@@ -215,11 +215,21 @@ async def test_a_forgotten_quote_whose_money_is_spent_stays_open(alice, network,
     network.spoil(MELT, ANSWER_LOST)
     gone = Fault("gone", forwards=0, answer=(404, b'{"detail": "quote not found"}'))
     network.spoil(STATE, *[gone] * 6)
+    network.spoil("^/v1/restore$", NONE_SIGNED, NONE_SIGNED)
     with pytest.raises(OutcomeUnknown):
         await alice.melt(quote_id)
     clock.ahead_s += WATCH_S
     assert (await alice.recover()).open == 1
     assert (await alice.recover()).finished == 1
+    await assert_paid(alice, network)
+
+
+async def test_a_forgotten_quote_whose_change_is_signed_was_paid(alice, network, quote_id):
+    network.spoil(MELT, ANSWER_LOST)
+    gone = Fault("gone", forwards=0, answer=(404, b'{"detail": "quote not found"}'))
+    network.spoil(STATE, *[gone] * 3)
+    melt = await alice.melt(quote_id)
+    assert (melt.state, melt.fee, melt.preimage) == ("paid", LIGHTNING_FEE, None)
     await assert_paid(alice, network)
 
 
