@@ -40,6 +40,7 @@ class Failure:
         states: of the inputs at the mint, as far as asked.
         may_land: whether a post without an answer may still reach the mint; the operation is then watched.
         promised: whether the giver of a token was told that it is journalled.
+        never_sent: whether no byte of its outputs has left.
     """
 
     verdict: Verdict
@@ -47,6 +48,7 @@ class Failure:
     states: Mapping[str, ProofState]
     may_land: bool = False
     promised: bool = False
+    never_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ def fail(
             kept = _keep_the_rest(conn, operation, kept, now)
         _FAILED[operation.kind](conn, operation, failure.verdict, spent, kept, now)
         _close_emptied_transfers(conn, operation, now)
+    if failure.never_sent:  # after the proofs, in the order in which planning locks them
+        store.give_back_counters(conn, operation.id)
     for participant in participants:
         participant.operation_failed(conn, journal.load(conn, operation.id), failure.verdict)
     return True

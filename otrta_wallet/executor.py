@@ -257,7 +257,7 @@ class Executor:
             return await self._send(attempt)
         except MintUnreachable as error:
             if attempt.unanswered_at is None:
-                await self._close(attempt, Verdict.FAIL_REFUSED, {}, error)
+                await self._close(attempt, Verdict.FAIL_REFUSED, {}, error, never_sent=True)
                 raise
         except MintRefused as error:
             attempt.refusal = error
@@ -463,12 +463,18 @@ class Executor:
         )
 
     async def _close(
-        self, attempt: _Attempt, verdict: Verdict, states: Mapping[str, ProofState], reason: OtrtaError
+        self,
+        attempt: _Attempt,
+        verdict: Verdict,
+        states: Mapping[str, ProofState],
+        reason: OtrtaError,
+        *,
+        never_sent: bool = False,
     ) -> None:
         # what only we could spend was spent, says the mint: it may only not have found our outputs yet
         strange = verdict in _STRANGE and attempt.operation.kind in _OURS
         may_land = attempt.unanswered_at is not None or verdict is Verdict.FAIL_PENDING or strange
-        failure = Failure(verdict, reason.message, states, may_land, attempt.recovering)
+        failure = Failure(verdict, reason.message, states, may_land, attempt.recovering, never_sent)
 
         def close(conn: Connection, now: float) -> bool:
             return journal.hold(conn, attempt.operation.id) and closing.fail(

@@ -1,5 +1,6 @@
 """Tokens that somebody offers: what they are worth here, before they are touched."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyio import to_thread
@@ -7,8 +8,9 @@ from anyio import to_thread
 from otrta_core import Token, TokenError, Unit
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_core.curve import require_dleq
-from otrta_wallet.errors import TokenUneconomic, UnitMismatch
+from otrta_wallet.errors import TokenPending, TokenSpent, TokenUneconomic, UnitMismatch
 from otrta_wallet.mint_book import MintBook
+from otrta_wallet.mint_client import ProofState
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +60,15 @@ async def check_dleq(mints: MintBook, incoming: Incoming) -> None:
                 require_dleq(proof.dleq_holds(keysets[proof.id].keys[proof.amount]))
 
     await to_thread.run_sync(check)
+
+
+def refuse_early(states: Mapping[str, ProofState]) -> None:
+    """Refuse a token that its mint will not swap anyway, before anything is done for it.
+
+    Raises:
+        TokenSpent, TokenPending: a proof of it is.
+    """
+    if "SPENT" in states.values():
+        raise TokenSpent("the token has been spent already")
+    if "PENDING" in states.values():
+        raise TokenPending("the token is being spent somewhere else right now: try again later")

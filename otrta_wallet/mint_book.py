@@ -27,6 +27,14 @@ OLD_AFTER_S = 5.0
 INFO_FRESH_S = 3600.0
 """How long what a mint says of itself is believed."""
 
+ENDS_SOON_S = 30 * 86_400.0
+"""How long before a keyset's end no money is put on it any more, and what is there is moved."""
+
+
+def ends_soon(keyset: Keyset, now: float) -> bool:
+    """Tell whether a keyset's ``final_expiry`` is near or over (NUT-02)."""
+    return keyset.final_expiry is not None and keyset.final_expiry - now < ENDS_SOON_S
+
 
 class MintBook:
     """Known mints. Only ``add``, ``refresh`` and ``info`` talk to a mint, and only to one that was added."""
@@ -151,10 +159,10 @@ class MintBook:
         async with self._locks[url]:
             await self._refresh(url)
 
-    async def refresh_if_old(self, url: str) -> None:
-        """Do as ``refresh``, unless that was done less than ``OLD_AFTER_S`` ago."""
+    async def refresh_if_old(self, url: str, old_after_s: float = OLD_AFTER_S) -> None:
+        """Do as ``refresh``, unless that was done less than so many seconds ago."""
         async with self._locks[url]:
-            if time.monotonic() - self._refreshed_at.get(url, float("-inf")) > OLD_AFTER_S:
+            if time.monotonic() - self._refreshed_at.get(url, float("-inf")) > old_after_s:
                 await self._refresh(url)
 
     async def _refresh(self, url: str) -> None:
@@ -171,17 +179,22 @@ class MintBook:
         self._refreshed_at[url] = time.monotonic()
 
     async def active_keyset(self, url: str, unit: str) -> Keyset:
-        """Return the active keyset of a unit with the lowest fee.
+        """Return the active keyset of a unit with the lowest fee; one that ends soon only if it is the last.
 
         Raises:
             MintError: none is at hand and the mint could not be asked.
-            WalletError: the mint has no active keyset of this unit.
+            WalletError: the mint has no active keyset of this unit, or none that has not ended (NUT-02).
         """
         await self.know(url)
         for attempt in range(2):
-            fitting = [k for k in self.keysets(url).values() if k.active and k.unit == unit]
+            now = self._db.now()
+            fitting = [
+                k
+                for k in self.keysets(url).values()
+                if k.active and k.unit == unit and (k.final_expiry is None or k.final_expiry > now)
+            ]
             if fitting:
-                return min(fitting, key=lambda k: (k.input_fee_ppk, k.id))
+                return min(fitting, key=lambda k: (ends_soon(k, now), k.input_fee_ppk, k.id))
             if attempt == 0:
                 await self.refresh(url)
         raise WalletError(f"the mint {url} makes no new e-cash in {unit}")

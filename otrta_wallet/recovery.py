@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from otrta_wallet.executor import Executor
     from otrta_wallet.invoices import Invoices
     from otrta_wallet.restore import Restorer
+    from otrta_wallet.upkeep import Upkeep
     from otrta_wallet.wallet import Wallet
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ async def recover(
     executor: Executor,
     invoices: Invoices,
     restorer: Restorer,
+    upkeep: Upkeep,
     *,
     everything: bool,
     expired: bool,
@@ -69,14 +71,16 @@ async def recover(
 ) -> Recovery:
     """End operations by the mint's state, turn paid quotes into e-cash, close claimed transfers.
 
-    A restore that was left behind is gone on with. Mints are seen to side by side, so that a silent one
-    holds up no other. Never raises for what a mint does; what cannot be ended now is counted as open.
+    A restore that was left behind is gone on with, and what stands on keysets that end is moved. Mints
+    are seen to side by side, so that a silent one holds up no other. Never raises for what a mint does;
+    what cannot be ended now is counted as open.
 
     Args:
         wallet: whose.
         executor: of the wallet.
         invoices: of the wallet.
         restorer: of the wallet.
+        upkeep: of the wallet.
         everything: whether also to look at what is waited for and not due to be looked at (``polling``).
         expired: whether also to ask for invoices that were given up.
         only: the one mint to see to; None for all.
@@ -91,6 +95,7 @@ async def recover(
                 tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
         for mint in wallet.mints.urls if only is None else [only]:
             tasks.start_soon(_see_to_restored, restorer, mint, tally)
+            tasks.start_soon(_keep_up, upkeep, mint, tally)
     await wallet.transactions.run(let_go)
     await wallet.transactions.run(store.expire_melt_quotes)
     await wallet.transactions.run(prune)
@@ -162,6 +167,11 @@ def _by_itself(tally: _Tally | None = None) -> Iterator[None]:
             _log.error("recovery was stopped by %s", type(error).__name__)
         if tally is not None:
             tally.open += 1
+
+
+async def _keep_up(upkeep: Upkeep, mint: str, tally: _Tally) -> None:
+    with suppress(OtrtaError):
+        tally.finished += await upkeep.move_off_old_keysets(mint)
 
 
 async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> None:

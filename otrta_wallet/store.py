@@ -30,6 +30,7 @@ from otrta_wallet.schema import (
     melt_quotes,
     mints,
     operations,
+    outputs,
     proofs,
     quotes,
     settings,
@@ -96,6 +97,34 @@ def take_counters(conn: Connection, keyset_id: str, count: int) -> int:
     ).scalar_one()
     conn.execute(update(keysets).where(keysets.c.id == keyset_id).values(counter=first + count))
     return int(first)
+
+
+def give_back_counters(conn: Connection, operation_id: str) -> None:
+    """Forget the outputs of an operation that nobody has seen, and let their counters be taken again.
+
+    Counters behind which others have been taken since stay unused.
+    """
+    mine = outputs.c.operation_id == operation_id
+    numbers = func.min(outputs.c.counter), func.max(outputs.c.counter), func.count(outputs.c.counter)
+    query = select(outputs.c.keyset_id, *numbers).where(mine).group_by(outputs.c.keyset_id)
+    taken = conn.execute(query).all()
+    conn.execute(delete(outputs).where(mine))
+    for keyset_id, first, last, number in taken:
+        if number and last - first + 1 == number:
+            unchanged = keysets.c.id == keyset_id, keysets.c.counter == last + 1
+            conn.execute(update(keysets).where(*unchanged).values(counter=first))
+
+
+def unsigned_run(conn: Connection, keyset_id: str) -> int:
+    """Return how many counters have been taken since the last one that the mint is known to have signed."""
+    query = (
+        select(outputs.c.counter)
+        .join(operations, operations.c.id == outputs.c.operation_id)
+        .where(outputs.c.keyset_id == keyset_id, outputs.c.counter.is_not(None), operations.c.state == "done")
+    )
+    signed = conn.execute(query.order_by(outputs.c.counter.desc()).limit(1)).scalar()
+    counter = conn.execute(select(keysets.c.counter).where(keysets.c.id == keyset_id)).scalar_one()
+    return int(counter) - (0 if signed is None else signed + 1)
 
 
 def skip_counters(conn: Connection, keyset_id: str, free: int) -> None:

@@ -32,7 +32,7 @@ from otrta_wallet.errors import (
     NotEnoughFunds,
 )
 from otrta_wallet.executor import Executor
-from otrta_wallet.incoming import Incoming, check_dleq, inspect
+from otrta_wallet.incoming import Incoming, check_dleq, inspect, refuse_early
 from otrta_wallet.invoices import Invoices
 from otrta_wallet.lock_keys import LockKeys
 from otrta_wallet.locked_sends import LockedSends
@@ -58,12 +58,16 @@ from otrta_wallet.restore import EMPTY_BATCHES, Restorer
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.seed import normalize_words, seed_of, use_words, words_of
 from otrta_wallet.transactions import Transactions
+from otrta_wallet.upkeep import Upkeep
 from otrta_wallet.workers import Worker, enroll
 
 __all__ = ["MAX_PROOFS", "VERSION_TABLE", "Incoming", "Wallet"]
 
 VERSION_TABLE = "wallet_version"
 MAX_PROOFS = 64
+ASK_FIRST_AFTER = 150
+"""After so many counters in a row that came to nothing a token's state is asked for before more are taken:
+a restore finds what comes after a gap only as far as it looks."""
 
 
 class Wallet:
@@ -98,6 +102,7 @@ class Wallet:
         self._melts = Melts(transactions, mints, seed, executor, self.hold_exact)
         self._locked_sends = LockedSends(transactions, mints, seed, self._own_swaps)
         self._restorer = Restorer(transactions, mints, seed)
+        self._upkeep = Upkeep(transactions, mints, seed, self._own_swaps)
 
     @classmethod
     @asynccontextmanager
@@ -307,7 +312,9 @@ class Wallet:
         keyset = await self.mints.active_keyset(token.mint, token.unit)
         amounts = [(a, None) for a in split_for_change(incoming.net, keyset.keys)]
 
-        def prepare(conn: Connection, now: float) -> Operation:
+        def prepare(conn: Connection, now: float, *, asked: bool) -> Operation | None:
+            if not asked and store.unsigned_run(conn, keyset.id) >= ASK_FIRST_AFTER:
+                return None
             operation = new_operation(
                 "receive", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
             )
@@ -318,7 +325,11 @@ class Wallet:
                 also(conn, now, operation)
             return operation
 
-        return await self.transactions.run(prepare)
+        prepared = await self.transactions.run(prepare, asked=False)
+        while prepared is None:
+            refuse_early(await self.mints.client(token.mint).check_state([p.Y for p in token.proofs]))
+            prepared = await self.transactions.run(prepare, asked=True)
+        return prepared
 
     async def carry_out(self, operation: Operation) -> Operation:
         """Carry out a prepared operation; see ``Executor.carry_out``."""
@@ -587,8 +598,18 @@ class Wallet:
             expired: whether also to ask for invoices that were given up.
         """
         return await recover(
-            self, self._executor, self._invoices, self._restorer, everything=everything, expired=expired
+            self,
+            self._executor,
+            self._invoices,
+            self._restorer,
+            self._upkeep,
+            everything=everything,
+            expired=expired,
         )
+
+    async def _recover(self, *, everything: bool, expired: bool, only: str | None = None) -> Recovery:
+        parts = (self, self._executor, self._invoices, self._restorer, self._upkeep)
+        return await recover(*parts, everything=everything, expired=expired, only=only)
 
     async def restore(
         self, mint: str, *, empty_batches: int = EMPTY_BATCHES, budget_s: float | None = None
@@ -613,8 +634,7 @@ class Wallet:
             raise ValueError("a restore looks at one batch at least")
         mint = await self.mints.add(mint)
         if not await self._restorer.has_begun(mint):
-            parts = (self, self._executor, self._invoices, self._restorer)
-            await recover(*parts, everything=True, expired=True, only=mint)
+            await self._recover(everything=True, expired=True, only=mint)
         return await self._restorer.run(mint, empty_batches, budget_s)
 
     async def has_words(self, words: str) -> bool:

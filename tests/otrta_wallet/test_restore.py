@@ -8,14 +8,16 @@ import pytest
 from anyio import to_thread
 from sqlalchemy import func, select, update
 
+from otrta_cli.processes import free_port
 from otrta_core import Token
-from otrta_wallet import OutcomeUnknown, SeedInUse, WalletError, store
+from otrta_wallet import MintUnreachable, OutcomeUnknown, SeedInUse, TokenSpent, WalletError, store
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.restore import LEFT_BEHIND_S
 from otrta_wallet.scanning import BATCH
 from otrta_wallet.schema import keysets, proofs
 from otrta_wallet.schema import scans as scans_table
 from otrta_wallet.seed import new_words
+from otrta_wallet.wallet import ASK_FIRST_AFTER
 from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.reckoning import assert_really_there, available, pending, top_up
 
@@ -385,3 +387,37 @@ async def test_words_that_are_none_are_refused_before_anything_is_made(open_wall
     with pytest.raises(WalletError, match="spelling"):
         async with open_wallet("alice", words="abandon " * 12):
             pass
+
+
+# --- gaps -----------------------------------------------------------------------------------------------
+
+
+async def test_what_never_left_takes_no_counters(open_wallet, mint):
+    async with open_wallet("alice") as alice:
+        await alice.mints.add(mint.url)
+        await top_up(alice, mint.url, 100)
+        taken = await counters(alice)
+        url, alice.mints.client(mint.url).url = mint.url, f"http://127.0.0.1:{free_port()}"
+        for _ in range(3):
+            with pytest.raises(MintUnreachable):
+                await alice.hold_exact(mint.url, 33, "msat", "somebody")
+        assert await counters(alice) == taken
+        alice.mints.client(mint.url).url = url
+        assert (await alice.send(mint.url, 33, "msat")).amount == 33
+        await assert_really_there(alice)
+
+
+async def test_tokens_that_come_to_nothing_soon_take_no_more_counters(alice, bob, open_wallet, mint):
+    await top_up(alice, mint.url, 1_000)
+    spent = Token.parse((await alice.send(mint.url, 999, "msat")).token)
+    await bob.receive(spent)
+    async with open_wallet("carol") as carol:
+        await carol.mints.add(mint.url)
+        for _ in range(3 * ASK_FIRST_AFTER // len(spent.proofs)):
+            with pytest.raises(TokenSpent):
+                await carol.receive(spent)
+        assert max((await counters(carol)).values()) < 2 * ASK_FIRST_AFTER
+        await carol.receive(Token.parse((await bob.send(mint.url, 7, "msat")).token))
+        async with open_wallet("new", words=await carol.words()) as new:
+            await new.restore(mint.url, empty_batches=3)
+            assert await available(new) == 7

@@ -1,0 +1,104 @@
+"""Moving e-cash off keysets that end: it is swapped to one that does not (NUT-02)."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from otrta_core import Keyset, OtrtaError, Proof, input_fee, split_for_change
+from otrta_core.selection import ride_along
+from otrta_wallet import journal, store
+from otrta_wallet.mint_book import MintBook, ends_soon
+from otrta_wallet.own_swaps import OwnSwaps, Plan
+from otrta_wallet.records import MintBalance, Operation, new_operation
+from otrta_wallet.transactions import Transactions
+
+REFERENCE = "upkeep"
+"""Of the swaps that are made here."""
+LIST_EVERY_S = 3600.0
+"""How often a mint that holds money is asked for its keysets, and tried again after a failure."""
+MOST_AT_ONCE = 500
+
+
+def keysets_to_leave(keysets: Iterable[Keyset], now: float) -> frozenset[str]:
+    """Return the keysets that money should not stay on.
+
+    Those that end soon; and inactive ones, where leaving costs nothing. Elsewhere a mint could earn fees by
+    retiring keysets, and the proofs are spent in good time anyway.
+    """
+    return frozenset(k.id for k in keysets if ends_soon(k, now) or (not k.active and k.input_fee_ppk == 0))
+
+
+def worth_moving(proofs: Sequence[Proof], fee_ppk: Mapping[str, int]) -> list[Proof] | None:
+    """Choose the proofs that bring more than their fee, and those for which its rounding has room.
+
+    Returns:
+        At most ``MOST_AT_ONCE`` and the riders, or None where nothing would be left of them.
+    """
+    worthy = [proof for proof in proofs if 1000 * proof.amount > fee_ppk[proof.id]]
+    chosen = sorted(worthy, key=lambda proof: proof.amount, reverse=True)[:MOST_AT_ONCE]
+    riders = ride_along(chosen, proofs, fee_ppk)[:MOST_AT_ONCE]
+    taken = [*chosen, *riders]
+    return taken if sum(p.amount for p in taken) > input_fee(taken, dict(fee_ppk)) else None
+
+
+class Upkeep:
+    """Looks after the keysets of proofs at hand."""
+
+    def __init__(self, transactions: Transactions, mints: MintBook, seed: bytes, swaps: OwnSwaps) -> None:
+        self._db = transactions
+        self._mints = mints
+        self._seed = seed
+        self._swaps = swaps
+        self._not_before: dict[str, float] = {}
+
+    async def move_off_old_keysets(self, mint: str) -> int:
+        """Swap the proofs of keysets that money should not stay on, and return how many swaps that took.
+
+        What its own fee would eat stays: it goes along where a swap has room for it.
+
+        Raises:
+            MintError: the mint could not be asked.
+            WalletError: it makes no new e-cash in a unit.
+            the errors of ``Executor.carry_out``. After any of them the mint is left alone for a while.
+        """
+        if time.monotonic() < self._not_before.get(mint, float("-inf")):
+            return 0
+        try:
+            return await self._move(mint)
+        except OtrtaError:
+            self._not_before[mint] = time.monotonic() + LIST_EVERY_S
+            raise
+
+    async def _move(self, mint: str) -> int:
+        units = [b.unit for b in await self._db.run(_balances) if b.mint == mint and b.available]
+        if units:
+            await self._mints.refresh_if_old(mint, LIST_EVERY_S)
+        swaps = 0
+        for unit in units:
+            keysets = [k for k in self._mints.keysets(mint).values() if k.unit == unit]
+            old = keysets_to_leave(keysets, self._db.now())
+            if not old:
+                continue
+            target = await self._mints.active_keyset(mint, unit)
+            if target.id in old:  # the mint has no better one yet
+                continue
+            plan = self._plan(mint, unit, target)
+            while await self._swaps.move(mint, unit, old, worth_moving, plan) is not None:
+                swaps += 1
+        return swaps
+
+    def _plan(self, mint: str, unit: str, target: Keyset) -> Plan:
+        def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
+            net = sum(proof.amount for proof in chosen) - fee
+            operation = new_operation("swap", mint, unit, net, fee, now, reference=REFERENCE)
+            journal.create(conn, operation, chosen)
+            amounts = [(amount, None) for amount in split_for_change(net, target.keys)]
+            journal.plan_outputs(conn, self._seed, operation.id, target, amounts)
+            return operation
+
+        return plan
+
+
+def _balances(conn: Connection, _now: float) -> list[MintBalance]:
+    return store.balances(conn)
