@@ -95,6 +95,8 @@ async def recover(
                 tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
         for mint in wallet.mints.urls if only is None else [only]:
             tasks.start_soon(_see_to_restored, restorer, mint, tally)
+    async with anyio.create_task_group() as tasks:  # what is open comes first
+        for mint in wallet.mints.urls if only is None else [only]:
             tasks.start_soon(_keep_up, upkeep, mint, tally)
     await wallet.transactions.run(let_go)
     await wallet.transactions.run(store.expire_melt_quotes)
