@@ -172,7 +172,7 @@ def _by_itself(tally: _Tally | None = None) -> Iterator[None]:
 
 
 async def _keep_up(upkeep: Upkeep, mint: str, tally: _Tally) -> None:
-    with suppress(OtrtaError):
+    with _by_itself():
         tally.finished += await upkeep.move_off_old_keysets(mint)
 
 

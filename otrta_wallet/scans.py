@@ -190,6 +190,7 @@ def _sums(conn: Connection, mint: str, found: Sequence[Proof]) -> dict[str, int]
 def _counters_of_open_operations(
     conn: Connection, now: float, keyset_id: str, counters: Sequence[int]
 ) -> Collection[int]:
+    # watched ones have failed and may yet land, or were paid and have change to come
     now_open = or_(operations.c.state.in_(("stored", "prepared")), operations.c.watch_until > now)
     query = (
         select(outputs.c.counter)
