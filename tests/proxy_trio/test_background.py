@@ -121,7 +121,7 @@ async def test_a_mint_that_is_away_is_found_out_before_a_call_or_a_token_taken_b
         await app.ask()
         before = await app.db.run(counters)
 
-        async def away(_mint):
+        async def away(*_asked):
             raise MintUnreachable("away")
 
         monkeypatch.setattr(app.client.wallet.mints, "refresh_if_old", away)
