@@ -12,9 +12,10 @@ import anyio
 import pytest
 
 from otrta_core import LockError, Token
-from otrta_wallet import Wallet
+from otrta_wallet import Wallet, store
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.restore import LEFT_BEHIND_S
+from otrta_wallet.schema import ProofStatus
 from tests.otrta_wallet import crashing
 from tests.otrta_wallet.acts import ACTS, Scene
 from tests.otrta_wallet.crashing import Kill
@@ -33,6 +34,7 @@ STEPS = tuple(product(("commit", "post"), ("before", "after")))
 # what a recovery finds open: a swap that the mint has made, one that it has never heard of
 RECOVERIES = {"recover-made": Kill("post", "after", 1), "recover-unmade": Kill("post", "before", 1)}
 OPERATIONS = (*ACTS, *RECOVERIES)
+MOST_STEPS = 13
 # by operation two kinds of step, and which of these it is
 SAMPLE = (((3, 1), (0, 1)), ((3, 1), (1, 2)), ((3, 1),), ((2, 1),), ((0, 2),))
 AT_RANDOM = 100 if LONG else 4
@@ -199,6 +201,40 @@ async def gone_on(url, mint):
         assert again.gone == {}
         await assert_really_there(wallet)
         assert sum(line.amount_msat for line in await wallet.history()) == await available(wallet)
+        return await available(wallet)
+
+
+@pytest.mark.parametrize(("step", "when"), STEPS if LONG else [("post", "after")])
+def test_a_kill_while_money_leaves_a_keyset_loses_nothing(
+    processes, tmp_path, empty_store, rotating_mint, ledger, step, when
+):
+    mint, rotate = rotating_mint
+    steps = range(1, MOST_STEPS) if LONG else [1]
+    urls = {at: empty_store.url_in(tmp_path, f"home-{at}") for at in steps}
+    for url in urls.values():
+        assert anyio.run(usable, url, mint.url) == 10
+    rotate()
+    for at, url in urls.items():
+        code = exit_code(processes, "asyncio", url, mint.url, "recover", "", Kill(step, when, at))
+        assert anyio.run(moved, url, mint.url) == 10
+        ledger.add(operations=1, kills=int(code != 0), msat_in=10, msat_out=10)
+        if code == 0:
+            break
+    assert code == (0 if LONG else -signal.SIGKILL)
+
+
+async def moved(url, mint):
+    """Have what a killed process left done; return what is on the keyset that lasts."""
+    async with Wallet.open(url) as wallet:
+        for _ in range(2):  # what was under way, and then the rest
+            await wallet.recover()
+        assert await wallet.open_operations() == []
+        await assert_really_there(wallet)
+        lasting = await wallet.mints.active_keyset(mint, "msat")
+        at_hand = await wallet.transactions.run(
+            lambda conn, _now: store.proofs_with(conn, status=ProofStatus.AVAILABLE)
+        )
+        assert {proof.id for proof in at_hand} == {lasting.id}
         return await available(wallet)
 
 
