@@ -19,6 +19,7 @@ from otrta_core import (
     OtrtaError,
     Proof,
     Unit,
+    blank_outputs,
     input_fee,
     invoice_amount_msat,
     normalize_invoice,
@@ -36,7 +37,6 @@ from otrta_wallet.errors import (
 )
 from otrta_wallet.executor import Executor
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.outputs import blank_count
 from otrta_wallet.records import Melt, MeltQuote, Operation, new_operation
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.transactions import Transactions
@@ -195,7 +195,7 @@ class Melts:
                 holder=operation.id,
                 now=now,
             )
-            blanks = [(0, None)] * blank_count(overshoot)
+            blanks = [(0, None)] * blank_outputs(overshoot, max(keyset.keys))
             journal.plan_outputs(conn, self._seed, operation.id, keyset, blanks)
             if also is not None:
                 also(conn, now, operation)

@@ -98,11 +98,6 @@ def make_change(
     return outputs, make_proofs(seed, keysets, outputs, [signature for _, signature in signed])
 
 
-def blank_count(overshoot: int) -> int:
-    """Return how many blanks hold any change of up to ``overshoot``, in powers of two (NUT-08)."""
-    return overshoot.bit_length()
-
-
 def _proof(seed: bytes, keyset: Keyset, output: Output, signature: BlindSignature) -> Proof:
     if (signature.id, signature.amount) != (output.keyset_id, output.amount):
         raise OutcomeUnknown("the mint signed another amount or keyset than it was asked to")

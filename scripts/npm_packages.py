@@ -21,6 +21,12 @@ def wanted() -> str:
     return hashlib.sha256((PLACE / "package-lock.json").read_bytes()).hexdigest()
 
 
+def environment() -> dict[str, str]:
+    """This process's, with the system's certificates: Node trusts only its own unless told so."""
+    options = os.environ.get("NODE_OPTIONS", "")
+    return {**os.environ, "NO_COLOR": "1", "NODE_OPTIONS": f"{options} --use-system-ca".strip()}
+
+
 def main() -> int:
     """Install, one process at a time; returns npm's exit code."""
     with (PLACE / ".setup.lock").open("w") as lock:
@@ -29,7 +35,7 @@ def main() -> int:
             return 0
         print("set-up: installing tests/interop/package-lock.json", file=sys.stderr, flush=True)
         # npm ci empties node_modules first, so a stamp stands only for a finished installation
-        code = npm(_COMMAND, cwd=PLACE, env={**os.environ, "NO_COLOR": "1"}, stdout=sys.stderr)
+        code = npm(_COMMAND, cwd=PLACE, env=environment(), stdout=sys.stderr)
         if code == 0:
             STAMP.write_text(wanted())
         return code
