@@ -23,7 +23,10 @@ def show_balance(shown: Mapping[str, Any]) -> None:
     """Show what the wallet has, at each mint."""
     _say(f"{format_msat(shown['available_msat'])} can be spent")
     if shown["pending_msat"]:
-        _say(f"{format_msat(shown['pending_msat'])} pending: sent and not claimed yet, or in `otrta pending`")
+        _say(
+            f"{format_msat(shown['pending_msat'])} pending: sent and not claimed yet, in `otrta pending`, or "
+            "too small for its mint's fee"
+        )
     rows = [
         (f"  {row['url']}", f"{row['available']:,} {row['unit']}", _also(row["pending"], row["unit"]))
         for row in shown["mints"]

@@ -16,6 +16,7 @@ from otrta_wallet.errors import (
     QuoteNotPaid,
     SeedInUse,
     StoreUnavailable,
+    TokenPartlyTaken,
     TokenPending,
     TokenSpent,
     TokenUneconomic,
@@ -23,6 +24,7 @@ from otrta_wallet.errors import (
     WalletBusy,
     WalletError,
 )
+from otrta_wallet.receiving import Received
 from otrta_wallet.records import (
     Melt,
     MeltQuote,
@@ -51,10 +53,12 @@ __all__ = [
     "Quote",
     "QuoteExpired",
     "QuoteNotPaid",
+    "Received",
     "Restored",
     "ScannedKeyset",
     "SeedInUse",
     "StoreUnavailable",
+    "TokenPartlyTaken",
     "TokenPending",
     "TokenSpent",
     "TokenUneconomic",

@@ -71,6 +71,17 @@ def worth(conn: Connection, mint: str, unit: str) -> int:
     return sum(row.amount * row.number for row in conn.execute(_counted(_available(mint, unit))))
 
 
+def spendable(conn: Connection, mint: str, unit: str) -> int:
+    """Return how much the available proofs of a mint and unit bring after their input fees, in that unit.
+
+    Those that their own fee would eat bring nothing.
+    """
+    fee_ppk = fees(conn, mint)
+    kinds = conn.execute(_counted(_available(mint, unit)))
+    net = sum(max(0, 1000 * row.amount - fee_ppk[row.keyset_id]) * row.number for row in kinds)
+    return int(net) // 1000
+
+
 def fees(conn: Connection, mint: str) -> dict[str, int]:
     """Return the input fee in ppk of every keyset of a mint, by its id."""
     query = select(keysets.c.id, keysets.c.input_fee_ppk).where(keysets.c.mint == mint)

@@ -1,8 +1,9 @@
 """How operations end: the two ways out of ``prepared``, and what each kind leaves behind.
 
-Each end is one transaction: inputs are given up only together with what came of them. A token that the mint
-refused goes back to ``stored`` where this wallet is the one that has to keep it: one that was kept before,
-and one whose giver was told that it is journalled.
+Each end is one transaction: inputs are given up only together with what came of them. A batch ends together
+with its members: done with all of them, or dissolved. A token that the mint refused goes back to ``stored``
+where this wallet is the one that has to keep it: one that was kept before, and one whose giver was told that
+it is journalled.
 """
 
 import uuid
@@ -94,7 +95,9 @@ def finish(
         operation, values = _paid(conn, operation, made, payment, now)
     if not journal.set_state(conn, operation.id, was=operation.state, now_is="done", now=now, **values):
         return False
-    _lock_transfers(conn, operation)
+    all_ended = [operation, *_finished_members(conn, operation, now)]
+    for ended in all_ended:
+        _lock_transfers(conn, ended)
     if payment is not None:
         _note_payment(conn, operation, planned, payment)
     holders = [(proof, output.holder) for proof, output in zip(made, planned, strict=True)]
@@ -102,10 +105,11 @@ def finish(
         conn, holders, mint=operation.mint, unit=operation.unit, status=ProofStatus.AVAILABLE, now=now
     )
     _spend_inputs(conn, operation, now)
-    _close_emptied_transfers(conn, operation, now)
-    _FINISHED[operation.kind](conn, operation, now)
-    for participant in participants:
-        participant.operation_done(conn, replace(operation, state="done"))
+    for ended in all_ended:
+        _close_emptied_transfers(conn, ended, now)
+        _FINISHED[ended.kind](conn, ended, now)
+        for participant in participants:
+            participant.operation_done(conn, replace(ended, state="done"))
     return True
 
 
@@ -134,7 +138,7 @@ def fail(
     participants: Sequence[journal.Participant],
     now: float,
 ) -> bool:
-    """Close an operation that did not happen and let its inputs go where they belong.
+    """Close an operation that is prepared or waits, and did not happen; its inputs go where they belong.
 
     Returns:
         False, and nothing changed, where somebody else has closed it already.
@@ -144,10 +148,13 @@ def fail(
     )
     back = keep and failure.verdict is not Verdict.FAIL_SPENT
     end: dict[str, Any] = {"kind": "redeem", "now_is": "stored"} if back else {"now_is": "failed"}
-    if failure.may_land and not back:
+    if (failure.may_land or operation.kind == "batch") and not back:
         end["watch_until"] = now + WATCH_S
-    if not journal.set_state(conn, operation.id, was="prepared", now=now, error=failure.error, **end):
+    if not journal.set_state(conn, operation.id, was=operation.state, now=now, error=failure.error, **end):
         return False
+    if operation.kind == "batch":
+        _dissolve(conn, operation, failure, participants, now)
+        return True
     _lock_transfers(conn, operation)
     if not back:
         held = store.proofs_with(conn, status=_INPUT_STATUS[operation.kind], holder=operation.id)
@@ -164,6 +171,40 @@ def fail(
     return True
 
 
+def _finished_members(conn: Connection, batch: Operation, now: float) -> list[Operation]:
+    """Close what a batch has carried out, also what was given up before the batch landed late."""
+    if batch.kind != "batch":
+        return []
+    return [
+        member
+        for member in journal.members(conn, batch.id)
+        if member.state != "done"
+        and journal.set_state(conn, member.id, was=member.state, now_is="done", now=now)
+    ]
+
+
+def _dissolve(
+    conn: Connection,
+    batch: Operation,
+    failure: Failure,
+    participants: Sequence[journal.Participant],
+    now: float,
+) -> None:
+    """Let the members of a batch go: those with a spent proof have failed, the others wait again."""
+    for member in journal.members(conn, batch.id):
+        if member.state != "joined":
+            continue
+        ys = journal.parts(conn, member.id)[0]
+        states = {y: failure.states[y] for y in ys if y in failure.states}
+        if "SPENT" in states.values():
+            spent = Failure(
+                Verdict.FAIL_SPENT, "the token has been spent already", states, promised=failure.promised
+            )
+            fail(conn, member, spent, participants, now)
+        else:
+            journal.set_state(conn, member.id, was="joined", now_is="waiting", now=now)
+
+
 _INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
     "mint": ProofStatus.RESERVED,  # has none
     "receive": ProofStatus.INCOMING,
@@ -172,6 +213,7 @@ _INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
     "lock": ProofStatus.RESERVED,
     "reclaim": ProofStatus.RESERVED,
     "melt": ProofStatus.RESERVED,
+    "batch": ProofStatus.INCOMING,  # held by its members
 }
 
 
@@ -329,6 +371,11 @@ def _melt_finished(conn: Connection, op: Operation, now: float) -> None:
     store.record(conn, "pay", -gone, unit=op.unit, fee=op.fee, mint=op.mint, reference=op.id, now=now)
 
 
+def _batch_finished(conn: Connection, op: Operation, now: float) -> None:
+    if op.amount:
+        store.record(conn, "swap", op.amount, unit=op.unit, mint=op.mint, now=now)
+
+
 _FINISHED: Mapping[OperationKind, Callable[[Connection, Operation, float], None]] = {
     "mint": _mint_finished,
     "receive": _receive_finished,
@@ -337,6 +384,7 @@ _FINISHED: Mapping[OperationKind, Callable[[Connection, Operation, float], None]
     "lock": _lock_finished,
     "reclaim": _reclaim_finished,
     "melt": _melt_finished,
+    "batch": _batch_finished,
 }
 
 

@@ -15,6 +15,7 @@
           ├── TokenSpent             token_already_spent, 400
           ├── TokenPending           token_pending, 409
           ├── TokenUneconomic        token_uneconomic, 400
+          ├── TokenPartlyTaken       token_partly_taken, 409: one of very many proofs, by several swaps
           ├── NotEnoughFunds         wallet_empty, 402
           ├── QuoteNotPaid           quote_not_paid, 402
           ├── QuoteExpired           quote_expired, 400
@@ -118,6 +119,25 @@ class TokenUneconomic(WalletError):
     """Redeeming the token would cost as much in input fees as it is worth."""
 
     code = "token_uneconomic"
+
+
+class TokenPartlyTaken(WalletError):
+    """A token of more proofs than one swap may have was taken in part; its rest was not, or not yet.
+
+    Attributes:
+        amount: what is in the wallet of it, in the token's unit.
+        fee: what that has cost.
+        reason: why the rest is not.
+    """
+
+    code = "token_partly_taken"
+    http_status = 409
+
+    def __init__(self, message: str, amount: int, fee: int, reason: OtrtaError) -> None:
+        super().__init__(message)
+        self.amount = amount
+        self.fee = fee
+        self.reason = reason
 
 
 class NotEnoughFunds(WalletError):

@@ -39,7 +39,7 @@ LANDS_WITHIN_S = 60.0
 _PAUSES_S = (0.15, 0.45, 1.35)
 """How long to wait after each post that is to be repeated; there are as many posts as pauses."""
 _SECOND_LOOK_S = 1.0
-_FOREIGN = frozenset({"receive", "redeem"})
+_FOREIGN = frozenset({"receive", "redeem", "batch"})
 _OURS = frozenset({"swap", "lock", "mint", "melt"})
 _STRANGE = frozenset({Verdict.FAIL_SPENT, Verdict.FAIL_PAID})
 _PATHS: Mapping[OperationKind, str] = {"mint": MINT_PATH}
@@ -109,7 +109,7 @@ class Executor:
         self._mints = mints
         self._seed = seed
         self._lock_keys = lock_keys
-        self._participants = participants
+        self.participants = participants
         self._renewal = Renewal(transactions, mints, seed)
         self._active: dict[str, _Running] = {}
         self._left_open: set[str] = set()  # may have a post under way, of a task that was cancelled
@@ -408,7 +408,7 @@ class Executor:
             raise OutcomeUnknown(error.message, operation.id) from None
 
         def finish(conn: Connection, now: float) -> Operation:
-            closing.finish_late_too(conn, operation.id, planned, made, self._participants, now)
+            closing.finish_late_too(conn, operation.id, planned, made, self.participants, now)
             return journal.load(conn, operation.id)
 
         return await self._db.run(finish)
@@ -427,7 +427,7 @@ class Executor:
         change, made = await self._make_change(operation, signed, at_most)
 
         def finish(conn: Connection, now: float) -> Operation:
-            closing.finish_late_too(conn, operation.id, change, made, self._participants, now, payment)
+            closing.finish_late_too(conn, operation.id, change, made, self.participants, now, payment)
             return journal.load(conn, operation.id)
 
         return await self._db.run(finish)
@@ -478,7 +478,7 @@ class Executor:
 
         def close(conn: Connection, now: float) -> bool:
             return journal.hold(conn, attempt.operation.id) and closing.fail(
-                conn, attempt.operation, failure, self._participants, now
+                conn, attempt.operation, failure, self.participants, now
             )
 
         if not await self._db.run(close):

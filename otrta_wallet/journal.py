@@ -7,7 +7,8 @@
       └───refused───────┤                  │ (a post that landed late)
                         └──fail──▶ failed ─┘
 
-The only ways out of ``prepared`` are in ``otrta_wallet.closing``.
+The only ways out of ``prepared`` are in ``otrta_wallet.closing``. Tokens that may share a swap begin as
+``waiting``: see ``otrta_wallet.batches``.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from otrta_wallet import store
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.outputs import GivenSecret, in_order, make_outputs, outputs_with
 from otrta_wallet.records import Operation, OperationKind, OperationState, Output
-from otrta_wallet.schema import operation_inputs, operations, outputs, proofs
+from otrta_wallet.schema import batch_members, operation_inputs, operations, outputs, proofs
 from otrta_wallet.workers import is_alive, own_id
 
 
@@ -173,6 +174,29 @@ def parts(conn: Connection, operation_id: str) -> tuple[list[str], list[Proof], 
     return ys, inputs, planned
 
 
+def note_members(conn: Connection, batch_id: str, operation_ids: Sequence[str]) -> None:
+    """Write down which operations a batch carries out."""
+    rows = [{"batch_id": batch_id, "operation_id": operation_id} for operation_id in operation_ids]
+    conn.execute(insert(batch_members), rows)
+
+
+def was_in_a_batch(conn: Connection, operation_id: str) -> bool:
+    """Tell whether an operation is, or was, to be carried out with others."""
+    query = select(batch_members.c.batch_id).where(batch_members.c.operation_id == operation_id)
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def members(conn: Connection, batch_id: str) -> list[Operation]:
+    """Return the operations that a batch carries out, or was to before it was dissolved; oldest first."""
+    query = (
+        select(operations)
+        .join(batch_members, batch_members.c.operation_id == operations.c.id)
+        .where(batch_members.c.batch_id == batch_id)
+        .order_by(operations.c.created_at, operations.c.id)
+    )
+    return [_operation(row) for row in conn.execute(query)]
+
+
 def set_state(
     conn: Connection,
     operation_id: str,
@@ -213,9 +237,9 @@ def take_over(conn: Connection, operation_id: str, now: float) -> bool:
 
 
 def of_others(conn: Connection) -> set[str]:
-    """Return the ids of the prepared operations that other living workers are carrying out."""
+    """Return the ids of the open operations that other living workers are carrying out."""
     query = select(operations.c.id).where(
-        operations.c.state == "prepared",
+        operations.c.state.in_(("prepared", "waiting")),
         operations.c.owner != own_id(conn),
         is_alive(conn, operations.c.owner),
     )

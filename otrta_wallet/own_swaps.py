@@ -1,4 +1,8 @@
-"""Swaps of our own proofs, one at a time at each mint and unit: what one reserves comes back with it."""
+"""Swaps of our own proofs, one at a time at each mint and unit: what one reserves comes back with it.
+
+Proofs that their input fee would eat go along where the fee's rounding leaves room for them. Where very many
+small proofs are needed, they are merged first, as many at a time as one swap takes.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -6,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 from sqlalchemy import Connection
 
-from otrta_core import Proof, input_fee, select_proofs
+from otrta_core import Keyset, Proof, input_fee, ride_along, select_proofs, split_for_change
 from otrta_wallet import at_hand, journal, store
+from otrta_wallet.batches import MAX_INPUTS
 from otrta_wallet.errors import NotEnoughFunds
 from otrta_wallet.executor import Executor
-from otrta_wallet.records import Operation
+from otrta_wallet.mint_book import MintBook
+from otrta_wallet.records import Operation, new_operation
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.transactions import Transactions
 from otrta_wallet.waiting import WAITS_FOR_OTHERS_S, backing_off
@@ -26,8 +32,10 @@ Choose = Callable[[Sequence[Proof], Mapping[str, int]], Sequence[Proof] | None]
 class OwnSwaps:
     """Chooses available proofs, reserves them, and has them swapped."""
 
-    def __init__(self, transactions: Transactions, executor: Executor) -> None:
+    def __init__(self, transactions: Transactions, mints: MintBook, seed: bytes, executor: Executor) -> None:
         self._db = transactions
+        self._mints = mints
+        self._seed = seed
         self._executor = executor
         self._locks: dict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
 
@@ -38,28 +46,36 @@ class OwnSwaps:
             NotEnoughFunds: too little is available.
             the errors of ``Executor.carry_out``.
         """
+        keyset = await self._mints.active_keyset(mint, unit)
 
-        def prepare(conn: Connection, now: float) -> Operation | int:
+        def prepare(conn: Connection, now: float) -> tuple[Operation, bool] | int:
+            """Return a swap, and whether it is the wanted one; or what can be spent, if too little."""
             coming = journal.coming_from_others(conn, mint, unit)
             fees = at_hand.fees(conn, mint)
-
-            def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
-                return select_proofs(usable, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=1000)
-
-            chosen = at_hand.take(conn, mint, unit, pick)
-            if chosen is None:
-                available = at_hand.worth(conn, mint, unit)
-                if coming:
-                    return available
-                raise _too_little(mint, amount, unit, available)
-            return _reserve(conn, now, chosen, plan, fees)
+            chosen = at_hand.take(conn, mint, unit, lambda usable: _pick(usable, amount, fees))
+            if chosen is not None:
+                return _reserve(conn, now, chosen, plan, fees), True
+            spendable = at_hand.spendable(conn, mint, unit)
+            if spendable >= amount:
+                chosen = at_hand.take(conn, mint, unit, lambda usable: _smallest(usable, fees))
+                if chosen is not None:
+                    return _reserve(conn, now, chosen, self._merging(mint, keyset), fees), False
+            if coming:
+                return spendable
+            raise _too_little(mint, amount, unit, spendable)
 
         async with self._locks[mint, unit]:
             patience = backing_off(WAITS_FOR_OTHERS_S)
-            while isinstance(begun := await self._db.run(prepare), int):
-                if not await patience():
-                    raise _too_little(mint, amount, unit, begun)
-            return await self._executor.carry_out(begun)
+            while True:
+                begun = await self._db.run(prepare)
+                if isinstance(begun, int):
+                    if not await patience():
+                        raise _too_little(mint, amount, unit, begun)
+                    continue
+                operation, is_wanted = begun
+                done = await self._executor.carry_out(operation)
+                if is_wanted:
+                    return done
 
     async def move(
         self, mint: str, unit: str, keyset_ids: frozenset[str], choose: Choose, plan: Plan
@@ -78,6 +94,32 @@ class OwnSwaps:
         async with self._locks[mint, unit]:
             begun = await self._db.run(prepare)
             return None if begun is None else await self._executor.carry_out(begun)
+
+    def _merging(self, mint: str, keyset: Keyset) -> Plan:
+        def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
+            net = sum(proof.amount for proof in chosen) - fee
+            operation = new_operation("swap", mint, keyset.unit, net, fee, now)
+            journal.create(conn, operation, chosen)
+            amounts = [(amount, None) for amount in split_for_change(net, keyset.keys)]
+            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            return operation
+
+        return plan
+
+
+def _pick(usable: Sequence[Proof], amount: int, fees: Mapping[str, int]) -> Sequence[Proof] | None:
+    chosen = select_proofs(usable, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=MAX_INPUTS)
+    if chosen is None:
+        return None
+    return [*chosen, *ride_along(chosen, usable, fees)][:MAX_INPUTS]
+
+
+def _smallest(usable: Sequence[Proof], fees: Mapping[str, int]) -> Sequence[Proof] | None:
+    """Choose the smallest proofs that are worth more than they cost; None where that merges nothing."""
+    worthy = sorted((p for p in usable if 1000 * p.amount > fees[p.id]), key=lambda p: p.amount)
+    chosen = worthy[:MAX_INPUTS]
+    net = sum(proof.amount for proof in chosen) - input_fee(chosen, fees)
+    return chosen if len(chosen) == MAX_INPUTS and net > 0 else None
 
 
 def _reserve(

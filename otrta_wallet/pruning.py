@@ -23,13 +23,14 @@ from sqlalchemy import (
     update,
 )
 
-from otrta_wallet.schema import ProofStatus, operation_inputs, operations, outputs, proofs
+from otrta_wallet.schema import ProofStatus, batch_members, operation_inputs, operations, outputs, proofs
 from otrta_wallet.store import lock_proofs
 
 KEEP_S = 30 * 86_400.0
 PROOFS_AT_ONCE = 1_000
 OPERATIONS_AT_ONCE = 200
-_FORGETTABLE = ("receive", "redeem", "swap", "reclaim")
+_FORGETTABLE = ("receive", "redeem", "swap", "reclaim", "batch")
+_OPEN = ("stored", "waiting", "joined", "prepared")
 
 
 def prune(conn: Connection, now: float) -> int:
@@ -56,6 +57,7 @@ def _prune_operations(conn: Connection, now: float) -> int:
     if over:
         without_inputs = [row.id for row in rows if row.kind != "redeem" or row.reference is None]
         conn.execute(delete(outputs).where(outputs.c.operation_id.in_(over)))
+        conn.execute(delete(batch_members).where(batch_members.c.batch_id.in_(over)))
         conn.execute(delete(operation_inputs).where(operation_inputs.c.operation_id.in_(without_inputs)))
         conn.execute(update(operations).where(operations.c.id.in_(over)).values(pruned=True))
     return len(over)
@@ -75,7 +77,7 @@ def _forgettable_proofs(now: float) -> Select[tuple[str]]:
         .join(operation_inputs, operation_inputs.c.operation_id == operations.c.id)
         .where(
             operation_inputs.c.y == proofs.c.y,
-            or_(operations.c.state.in_(("prepared", "stored")), _is_watched(now)),
+            or_(operations.c.state.in_(_OPEN), _is_watched(now)),
         )
     )
     return (

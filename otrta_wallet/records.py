@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["mint", "receive", "redeem", "swap", "lock", "reclaim", "melt"]
+OperationKind = Literal["mint", "receive", "redeem", "swap", "lock", "reclaim", "batch", "melt"]
 """receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs;
-lock: our own as well, made into a token that is locked to keys."""
-OperationState = Literal["stored", "prepared", "done", "failed"]
+lock: our own as well, made into a token that is locked to keys; batch: several tokens by one swap."""
+OperationState = Literal["stored", "waiting", "joined", "prepared", "done", "failed"]
+"""waiting: a token that is to be taken, alone or with others; joined: a batch is taking it."""
 TransferState = Literal["making", "open", "reclaiming", "claimed", "reclaimed"]
 """making: its proofs are still to come from its mint; if they never do, it stays so."""
 StoredQuoteState = Literal["open", "minting", "issued", "lost", "expired"]
@@ -163,12 +164,19 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class MintBalance:
-    """What is at one mint in one unit, in that unit."""
+    """What is at one mint in one unit, in that unit.
+
+    Attributes:
+        available: what can be spent now.
+        pending: what is on its way, in either direction.
+        dust: what is ours and only costs its own input fee; it goes along with swaps that have room for it.
+    """
 
     mint: str
     unit: str
     available: int
     pending: int
+    dust: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from otrta_wallet.records import Operation, Quote, StoredQuoteState, Transfer
 from otrta_wallet.schema import ProofStatus
 
 if TYPE_CHECKING:
+    from otrta_wallet.batches import Batches
     from otrta_wallet.executor import Executor
     from otrta_wallet.invoices import Invoices
     from otrta_wallet.restore import Restorer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_CLOSED = (MintRefused, TokenSpent, TokenPending)
 CLAIM_AGAIN_S = 60.0
 """How long a paid quote waits that its mint refused to mint. Each refusal takes counters, and doubles it."""
 
@@ -61,6 +63,7 @@ class _Leftovers:
 async def recover(
     wallet: Wallet,
     executor: Executor,
+    batches: Batches,
     invoices: Invoices,
     restorer: Restorer,
     upkeep: Upkeep,
@@ -78,6 +81,7 @@ async def recover(
     Args:
         wallet: whose.
         executor: of the wallet.
+        batches: of the wallet.
         invoices: of the wallet.
         restorer: of the wallet.
         upkeep: of the wallet.
@@ -92,7 +96,7 @@ async def recover(
     async with anyio.create_task_group() as tasks:
         for mint, found in leftovers.items():
             if only in (None, mint):
-                tasks.start_soon(_recover_mint, wallet, executor, invoices, mint, found, tally)
+                tasks.start_soon(_recover_mint, wallet, executor, batches, invoices, mint, found, tally)
         for mint in wallet.mints.urls if only is None else [only]:
             tasks.start_soon(_see_to_restored, restorer, mint, tally)
     async with anyio.create_task_group() as tasks:  # what is open comes first
@@ -115,6 +119,8 @@ def _leftovers(
     for operation in journal.with_state(conn, "prepared"):
         if operation.id not in of_others:
             found.setdefault(operation.mint, _Leftovers()).operations.append(operation)
+    for operation in journal.with_state(conn, "waiting"):
+        found.setdefault(operation.mint, _Leftovers())
     for operation in journal.watched(conn, now, due_at=due_at):
         found.setdefault(operation.mint, _Leftovers()).watched.append(operation)
     for quote in store.quotes_in(conn, *asked_for, due_at=due_at):
@@ -128,7 +134,13 @@ def _leftovers(
 
 
 async def _recover_mint(
-    wallet: Wallet, executor: Executor, invoices: Invoices, mint: str, found: _Leftovers, tally: _Tally
+    wallet: Wallet,
+    executor: Executor,
+    batches: Batches,
+    invoices: Invoices,
+    mint: str,
+    found: _Leftovers,
+    tally: _Tally,
 ) -> None:
     for operation in found.operations:
         if executor.is_active(operation.id):
@@ -138,8 +150,15 @@ async def _recover_mint(
             try:
                 await executor.carry_out(operation, ambiguous=True)
                 tally.finished += 1
-            except (MintRefused, TokenSpent, TokenPending):
+            except _CLOSED:
                 tally.failed += 1
+    # also those of batches that were dissolved just now
+    with _by_itself(tally):
+        waiting = await wallet.transactions.run(_waiting_at, mint)
+        for ended in await batches.carry_out(waiting, recovering=True):
+            closed, done = isinstance(ended, _CLOSED), isinstance(ended, Operation)
+            tally.finished, tally.failed = tally.finished + done, tally.failed + closed
+            tally.open += not (closed or done)
     for operation in found.watched:
         with _by_itself():
             tally.finished += await executor.look_again(operation)
@@ -198,6 +217,12 @@ def _sent_in(conn: Connection, now: float, transfers: Sequence[Transfer]) -> dic
         transfer.id: [p.Y for p in store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer.id)]
         for transfer in transfers
     }
+
+
+def _waiting_at(conn: Connection, _now: float, mint: str) -> list[Operation]:
+    of_others = journal.of_others(conn)
+    waiting = journal.with_state(conn, "waiting")
+    return [operation for operation in waiting if operation.mint == mint and operation.id not in of_others]
 
 
 def _watch_on(conn: Connection, now: float, operation: Operation) -> None:

@@ -109,6 +109,13 @@ operation_inputs = Table(
     Column("came_from", String),  # the holder of a proof that we had handed out, and that came back
 )
 
+batch_members = Table(
+    "batch_members",
+    metadata,
+    Column("batch_id", String, ForeignKey("operations.id"), primary_key=True),
+    Column("operation_id", String, ForeignKey("operations.id"), primary_key=True, index=True),
+)
+
 outputs = Table(
     "outputs",
     metadata,

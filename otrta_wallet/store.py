@@ -249,27 +249,32 @@ def balances(conn: Connection) -> list[MintBalance]:
     Kept tokens that await their swap count as available.
     """
     stored = select(operations.c.id).where(operations.c.state == "stored")
+    available = (proofs.c.status == ProofStatus.AVAILABLE) | (
+        (proofs.c.status == ProofStatus.INCOMING) & proofs.c.holder.in_(stored)
+    )
+    eaten_by_its_fee = (proofs.c.status == ProofStatus.AVAILABLE) & (
+        proofs.c.amount <= keysets.c.input_fee_ppk.op("/")(literal_column("1000"))
+    )
+    place = case((eaten_by_its_fee, "dust"), (available, "available"), else_="pending").label("place")
     query = (
         select(
             proofs.c.mint,
             proofs.c.unit,
-            (
-                (proofs.c.status == ProofStatus.AVAILABLE)
-                | ((proofs.c.status == ProofStatus.INCOMING) & proofs.c.holder.in_(stored))
-            ).label("available"),
+            place,
             # in halves: SQLite refuses a sum of 64-bit numbers that passes 63 bits
             func.sum(proofs.c.amount.op(">>")(literal_column(str(_HALF)))).label("high"),
             func.sum(proofs.c.amount.op("&")((1 << _HALF) - 1)).label("low"),
         )
+        .outerjoin(keysets, keysets.c.id == proofs.c.keyset_id)
         .where(proofs.c.status != ProofStatus.SPENT)
-        .group_by(proofs.c.mint, proofs.c.unit, "available")
+        .group_by(proofs.c.mint, proofs.c.unit, "place")
     )
-    found: dict[tuple[str, str], dict[bool, int]] = {}
+    found: dict[tuple[str, str], dict[str, int]] = {}
     for row in conn.execute(query):
         amount = (int(row.high) << _HALF) + int(row.low)
-        found.setdefault((row.mint, row.unit), {})[bool(row.available)] = amount
+        found.setdefault((row.mint, row.unit), {})[row.place] = amount
     return [
-        MintBalance(mint, unit, sums.get(True, 0), sums.get(False, 0))
+        MintBalance(mint, unit, sums.get("available", 0), sums.get("pending", 0), sums.get("dust", 0))
         for (mint, unit), sums in sorted(found.items())
     ]
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from otrta_core import (
     P2PK,
+    OtrtaError,
     Proof,
     Token,
     input_fee,
@@ -25,7 +26,8 @@ from otrta_core import (
     split_amount,
     split_for_change,
 )
-from otrta_wallet import at_hand, journal, store
+from otrta_wallet import at_hand, journal, receiving, store
+from otrta_wallet.batches import MAX_INPUTS, Batches
 from otrta_wallet.custody import hand_out, move_sent, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.errors import (
@@ -40,6 +42,7 @@ from otrta_wallet.melts import Melts
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.own_swaps import OwnSwaps
+from otrta_wallet.receiving import Received, Receiving
 from otrta_wallet.reclaiming import reclaim
 from otrta_wallet.records import (
     HistoryEntry,
@@ -97,8 +100,10 @@ class Wallet:
         self.worker = worker
         self._seed = seed
         self._executor = executor
-        self._own_swaps = OwnSwaps(transactions, executor)
+        self._own_swaps = OwnSwaps(transactions, mints, seed, executor)
         self._invoices = Invoices(transactions, mints, seed, executor)
+        self._batches = Batches(transactions, mints, seed, executor)
+        self._receiving = Receiving(transactions, mints, self._batches)
         self._melts = Melts(transactions, mints, seed, executor, self.hold_exact)
         self._locked_sends = LockedSends(transactions, mints, seed, self._own_swaps)
         self._restorer = Restorer(transactions, mints, seed)
@@ -168,7 +173,11 @@ class Wallet:
 
     async def open_operations(self) -> list[Operation]:
         """Return the operations whose outcome is not known yet."""
-        return await self.transactions.run(lambda conn, _now: journal.with_state(conn, "prepared"))
+
+        def still_open(conn: Connection, _now: float) -> list[Operation]:
+            return [*journal.with_state(conn, "prepared"), *journal.with_state(conn, "waiting")]
+
+        return await self.transactions.run(still_open)
 
     async def transfers(self) -> list[Transfer]:
         """Return the tokens that left and are not known to be claimed."""
@@ -285,14 +294,59 @@ class Wallet:
     async def receive(self, token: Token) -> Operation:
         """Take a token at once: check it, swap it, and return the finished operation.
 
+        One of more proofs than a swap takes is taken by several; what is returned has their sums.
+
         Raises:
             the errors of ``inspect``, ``check_dleq`` and ``Executor.carry_out``. TokenSpent and
             TokenPending also where this wallet itself has the proofs.
+            TokenPartlyTaken: of one that takes several swaps, not all succeeded.
         """
         incoming = await self.inspect(token)
         await self.check_dleq(incoming)
+        if len(token.proofs) > MAX_INPUTS:
+            return await self._receiving.take_in_parts(incoming)
         operation = await self.prepare_receive(incoming)
         return await self._executor.carry_out(operation)
+
+    async def receive_many(self, tokens: Sequence[Token]) -> list[Received]:
+        """Take tokens, those of one mint and unit by swaps that they share.
+
+        Each is taken for itself: one that cannot be taken is no hindrance to the others.
+
+        Returns:
+            What became of each, in the same order, with the errors that ``receive`` would have raised.
+
+        Cancelled, what is journalled by then is taken by ``recover``.
+        """
+
+        async def check(token: Token) -> Incoming:
+            incoming = await self.inspect(token)
+            await self.check_dleq(incoming)
+            return incoming
+
+        return await self._receiving.take_many(tokens, check)
+
+    def queue_receive(
+        self, conn: Connection, now: float, incoming: Incoming, reference: str | None = None
+    ) -> Operation:
+        """Journal the taking of a token, inside the caller's transaction; ``carry_out_together`` does it.
+
+        Unlike ``prepare_receive`` it plans no outputs yet, since it may share a swap with others. However it
+        is carried out, participants are told of its end as of any other's.
+
+        Raises:
+            TokenSpent, TokenPending: this wallet has the proofs already.
+            TokenTooLarge: it has more proofs than one swap takes.
+        """
+        return receiving.queue(conn, now, incoming, reference)
+
+    async def carry_out_together(self, queued: Sequence[Operation]) -> list[Operation | OtrtaError]:
+        """Take queued tokens in the fewest swaps, and return for each how it ended.
+
+        Take what is waiting, never wait to fill a batch. Where the mint refuses a shared swap, tokens with a
+        spent proof are reported as such, and each of the others is posted alone.
+        """
+        return await self._batches.carry_out(queued)
 
     async def prepare_receive(
         self,
@@ -597,18 +651,10 @@ class Wallet:
                 it; on a timer only what is due is asked for, since a mint's time is not ours.
             expired: whether also to ask for invoices that were given up.
         """
-        return await recover(
-            self,
-            self._executor,
-            self._invoices,
-            self._restorer,
-            self._upkeep,
-            everything=everything,
-            expired=expired,
-        )
+        return await self._recover(everything=everything, expired=expired)
 
     async def _recover(self, *, everything: bool, expired: bool, only: str | None = None) -> Recovery:
-        parts = (self, self._executor, self._invoices, self._restorer, self._upkeep)
+        parts = (self, self._executor, self._batches, self._invoices, self._restorer, self._upkeep)
         return await recover(*parts, everything=everything, expired=expired, only=only)
 
     async def restore(

@@ -28,10 +28,10 @@ def balance(conn: Connection, _now: float) -> dict[str, Any]:
     """Return the wallet's balance as ``otrta balance --json`` shows it.
 
     Available is what can be spent now, change that awaits its swap included. Pending is in flight, disputed,
-    or change that the mint refused. What paid for a call counts by the call's state, not by its proofs: once
-    the change is here, the rest is gone.
+    change that the mint refused, or too little to be spent by itself. What paid for a call counts by the
+    call's state, not by its proofs: once the change is here, the rest is gone.
     """
-    sums = {(b.mint, b.unit): _Sums(b.available, b.pending) for b in store.balances(conn)}
+    sums = {(b.mint, b.unit): _Sums(b.available, b.pending + b.dust) for b in store.balances(conn)}
     _count_calls_by_state(conn, sums)
     _count_refused_change(conn, sums)
     known = {place: found for place, found in sorted(sums.items()) if found.available or found.pending}

@@ -64,6 +64,11 @@ async def _a_token(scene: Scene) -> str:
     return (await scene.alice.send(scene.mint, 200, "msat")).token or ""
 
 
+async def _three_tokens(scene: Scene) -> str:
+    tokens = [(await scene.alice.send(scene.mint, amount, "msat")).token or "" for amount in (90, 70, 40)]
+    return " ".join(tokens)
+
+
 async def _a_kept_token(scene: Scene) -> str:
     incoming = await scene.bob.inspect(Token.parse(await _a_token(scene)))
     return (await scene.bob.transactions.run(scene.bob.keep, incoming, None)).id
@@ -110,6 +115,14 @@ async def receive(wallet: Wallet, _mint: str, token: str) -> object:
     return await wallet.receive(Token.parse(token))
 
 
+async def receive_many(wallet: Wallet, _mint: str, tokens: str) -> object:
+    received = await wallet.receive_many([Token.parse(token) for token in tokens.split()])
+    for each in received:
+        if each.error is not None:
+            raise each.error
+    return received
+
+
 async def keep(wallet: Wallet, _mint: str, token: str) -> object:
     kept = await wallet.transactions.run(wallet.keep, await wallet.inspect(Token.parse(token)), None)
     return await wallet.redeem(kept.id)
@@ -143,6 +156,7 @@ ACTS = {
     "mint": Act("alice", _an_invoice, claim, brings=BROUGHT),
     "send": Act("alice", _no_fitting_proofs, send),
     "receive": Act("bob", _a_token, receive),
+    "receive_many": Act("bob", _three_tokens, receive_many),
     "keep": Act("bob", _a_token, keep),
     "redeem": Act("bob", _a_kept_token, redeem),
     "reclaim": Act("alice", _a_transfer, reclaim),

@@ -158,6 +158,21 @@ def upgrade() -> None:
     op.create_index(op.f("ix_transfers_reference"), "transfers", ["reference"], unique=False)
     op.create_index(op.f("ix_transfers_state"), "transfers", ["state"], unique=False)
     op.create_table(
+        "batch_members",
+        sa.Column("batch_id", sa.String(), nullable=False),
+        sa.Column("operation_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["batch_id"],
+            ["operations.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["operation_id"],
+            ["operations.id"],
+        ),
+        sa.PrimaryKeyConstraint("batch_id", "operation_id"),
+    )
+    op.create_index(op.f("ix_batch_members_operation_id"), "batch_members", ["operation_id"], unique=False)
+    op.create_table(
         "operation_inputs",
         sa.Column("operation_id", sa.String(), nullable=False),
         sa.Column("y", sa.String(), nullable=False),
