@@ -19,7 +19,7 @@ from otrta_wallet.seed import normalize_words
 @click.option(
     "--look",
     type=click.IntRange(1, 10_000),
-    default=10,
+    default=30,
     show_default=True,
     help="Stop after so many hundred numbers in a row that were never used.",
 )

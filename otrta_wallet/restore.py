@@ -22,8 +22,12 @@ from otrta_wallet.scanning import Signed, last_counter, signed_in_batch
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.transactions import Transactions
 
-EMPTY_BATCHES = 10
-"""After how many batches in a row of which the mint knows nothing a keyset counts as looked through."""
+EMPTY_BATCHES = 30
+"""After how many batches in a row of which the mint knows nothing a keyset counts as looked through.
+
+Other wallets stop after 3. Here each token that its mint refuses leaves numbers unused, and strangers send
+such tokens: some 200 in a row would be needed to hide what comes after them.
+"""
 
 LEFT_BEHIND_S = 60.0
 """For how long a restore that was begun is left to whoever began it."""

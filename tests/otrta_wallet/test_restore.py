@@ -12,7 +12,7 @@ from otrta_cli.processes import free_port
 from otrta_core import Token
 from otrta_wallet import MintUnreachable, OutcomeUnknown, SeedInUse, TokenSpent, WalletError, store
 from otrta_wallet.executor import LANDS_WITHIN_S
-from otrta_wallet.restore import LEFT_BEHIND_S
+from otrta_wallet.restore import EMPTY_BATCHES, LEFT_BEHIND_S
 from otrta_wallet.scanning import BATCH
 from otrta_wallet.schema import keysets, proofs
 from otrta_wallet.schema import scans as scans_table
@@ -108,7 +108,7 @@ async def test_restores_at_the_same_time_are_one(alice, open_wallet, mint):
 
 async def test_money_behind_a_gap_is_found_and_how_far_it_looked_is_told(alice, open_wallet, mint):
     await top_up(alice, mint.url, 100)
-    await leave_unused(alice, 9 * BATCH)
+    await leave_unused(alice, (EMPTY_BATCHES - 1) * BATCH)
     await top_up(alice, mint.url, 10)
     async with open_wallet("new", words=await alice.words()) as new:
         near = await new.restore(mint.url, empty_batches=3)
@@ -117,8 +117,8 @@ async def test_money_behind_a_gap_is_found_and_how_far_it_looked_is_told(alice, 
         assert far.found("msat") == 10
         assert await available(new) == 110
         looked_to = {k.unit: k.looked_to for k in far.keysets}
-        assert looked_to["sat"] == 10 * BATCH
-        assert looked_to["msat"] >= 20 * BATCH
+        assert looked_to["sat"] == EMPTY_BATCHES * BATCH
+        assert looked_to["msat"] >= 2 * EMPTY_BATCHES * BATCH
 
 
 async def test_money_is_found_after_failures(far_alice, open_wallet, network, clock):
