@@ -148,7 +148,9 @@ async def test_one_spent_token_is_reported_and_the_others_are_taken(alice, bob, 
     async with open_wallet("carol") as carol:
         await carol.mints.add(network.url)
         await carol.receive(tokens[1])
+        network.seen.clear()
         first, spent, last = await bob.receive_many(tokens)
+        assert sum(seen.path == "/v1/swap" for seen in network.seen) == 3  # all, the first, the last
         assert isinstance(spent.error, TokenSpent)
         assert amounts_of([first, last]) == [100, 40]
         assert (await available(bob), await pending(bob)) == (140, 0)
@@ -242,6 +244,24 @@ async def test_a_batch_that_lands_after_it_was_dissolved_is_found(alice, bob, ne
         clock.ahead_s += LANDS_WITHIN_S + 1
     assert {batch.state for batch in await of_kind(bob, "batch")} == {"done"}
     assert (await available(bob), await pending(bob), await bob.kept()) == (160, 0, [])
+    assert sorted(line.amount_msat for line in await bob.history()) == [60, 100]
+    await alice.recover()
+    assert await accounted_for(alice, bob) == 1_000
+    await assert_really_there(alice, bob)
+
+
+@pytest.mark.anyio
+async def test_a_batch_that_its_mint_refused_and_carries_out_all_the_same_is_found(alice, bob, network):
+    await top_up(alice, network.url, 1_000)
+    tokens = await sent(alice, network.url, 100, 60)
+    network.seen.clear()
+    network.spoil(POSTS, *[REFUSED] * 3)
+    received = await bob.receive_many(tokens)
+    assert [type(each.error) for each in received] == [MintRefused] * 2
+    batch = next(seen for seen in network.seen if seen.path == "/v1/swap")
+    assert (await bob.balances(), await bob.open_operations()) == ([], [])
+    assert network.forward(batch)[0] == 200
+    assert (await bob.recover()).finished == 1
     assert sorted(line.amount_msat for line in await bob.history()) == [60, 100]
     await alice.recover()
     assert await accounted_for(alice, bob) == 1_000
