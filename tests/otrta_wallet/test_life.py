@@ -179,6 +179,11 @@ class Life(RuleBasedStateMachine):
     def receive(self, name, which, kill, look, how):
         self.do(name, how, which.choice(sorted(self.tokens.values())), kill, look)
 
+    @precondition(lambda self: len(self.tokens) > 1)
+    @rule(name=names, kill=kills, look=st.booleans())
+    def receive_many(self, name, kill, look):
+        self.do(name, "receive_many", " ".join(sorted(self.tokens.values())), kill, look)
+
     @precondition(lambda self: self.tokens)
     @rule(which=st.randoms(use_true_random=False), kill=kills, look=st.booleans())
     def reclaim(self, which, kill, look):
