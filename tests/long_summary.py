@@ -30,7 +30,8 @@ class Ledger:
 
     def add(self, **figures: int) -> None:
         """Add to the sums."""
-        self.sums.update(figures)
+        # PostgreSQL's sums are Decimal, which JSON has no word for
+        self.sums.update({name: int(figure) for name, figure in figures.items()})
 
 
 @pytest.fixture

@@ -304,7 +304,7 @@ BAD_BODIES: dict[str, tuple[object, str]] = {
     "an image that has no price": (image("data:image/png;base64,AAAA"), "request_not_priceable"),
     "a document in the clothes of an image": (
         image("data:image/png;base64,AAAA", format="application/pdf"),
-        "unsupported_parameter",
+        "request_not_priceable",
     ),
     "a file": (
         chat() | {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]}]},

@@ -11,7 +11,6 @@ from contextlib import suppress
 import anyio
 import anyio.lowlevel
 import pytest
-from anyio import to_thread
 
 from otrta_cli.processes import free_port, start_mint
 from otrta_core import Token
@@ -39,7 +38,13 @@ MELTS = 0.2
 MOST_FORGOTTEN = PAYERS
 """How many payments a kill can meet at most: one of each payer."""
 
-pytestmark = pytest.mark.anyio
+DEAD_S = 0.2
+
+pytestmark = [
+    pytest.mark.anyio,
+    # payers are cancelled in mid-request: httpx leaves the body that it was sending to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture
@@ -90,9 +95,10 @@ def mortal(tmp_path):
     home, port, log = tmp_path / "mint", free_port(), tmp_path / "mint.log"
     parts = [start_mint(home, port, log=log)]
 
-    def kill():
+    async def kill():
         parts.pop().kill()
-        parts.append(start_mint(home, port, log=log))
+        await anyio.sleep(DEAD_S)
+        parts.append(start_mint(home, port, log=log))  # not in a thread: it would die with that thread
 
     yield parts[0].url, kill
     parts.pop().stop()
@@ -121,7 +127,7 @@ async def test_a_mint_killed_under_load_keeps_nothing_that_is_not_named(
                 for _ in range(PAYERS):
                     payers.start_soon(pay, alice, bob, url, mint.url, rng, payments)
                 await anyio.sleep(rng.uniform(0.3, 1.0))
-                await to_thread.run_sync(kill)
+                await kill()
                 payers.cancel_scope.cancel()
             ledger.add(mint_kills=1)
         await settle(clock, alice, bob)
@@ -134,8 +140,8 @@ async def test_a_mint_killed_under_load_keeps_nothing_that_is_not_named(
         found = await not_spent(alice, bob)
         assert sum(found.values()) == there
         states = await alice.mints.client(url).check_state(list(found))
-        assert set(states.values()) <= {"UNSPENT", "PENDING"}
-        stuck = {y: amount for y, amount in found.items() if states[y] == "PENDING"}
+        # spent for a payment of which the killed mint cannot say that it was made: open, and named below
+        stuck = {y: amount for y, amount in found.items() if states[y] != "UNSPENT"}
         assert await available(alice) + await available(bob) == there - sum(stuck.values())
         named = {
             y
