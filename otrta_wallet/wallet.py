@@ -30,9 +30,7 @@ from otrta_wallet import at_hand, journal, receiving, store
 from otrta_wallet.batches import MAX_INPUTS, Batches
 from otrta_wallet.custody import hand_out, move_sent, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
-from otrta_wallet.errors import (
-    NotEnoughFunds,
-)
+from otrta_wallet.errors import NotEnoughFunds
 from otrta_wallet.executor import Executor
 from otrta_wallet.incoming import Incoming, check_dleq, inspect, refuse_early
 from otrta_wallet.invoices import Invoices
@@ -456,27 +454,11 @@ class Wallet:
                 where it would take more than ``MAX_PROOFS`` proofs.
             the errors of ``Executor.carry_out`` where a swap was needed; nothing has left then.
         """
-        if not exact:
-            transfer = await self.transfer_at_hand(
-                mint,
-                amount,
-                unit,
-                memo=memo,
-                with_dleq=with_dleq,
-                reference=reference,
-                record=record,
-                also=also,
-            )
-            if transfer is None:
-                raise NotEnoughFunds(
-                    f"no {MAX_PROOFS} proofs at hand make {amount} {unit}: an exact token may, by a swap"
-                )
-            return transfer
         transfer = await self.transfer_at_hand(
             mint,
             amount,
             unit,
-            exact=True,
+            exact=exact,
             memo=memo,
             with_dleq=with_dleq,
             reference=reference,
@@ -485,6 +467,10 @@ class Wallet:
         )
         if transfer is not None:
             return transfer
+        if not exact:
+            raise NotEnoughFunds(
+                f"no {MAX_PROOFS} proofs at hand make {amount} {unit}: an exact token may, by a swap"
+            )
         holder = uuid.uuid4().hex
         await self.hold_exact(mint, amount, unit, holder)
 
@@ -690,7 +676,3 @@ class Wallet:
             WalletError: they are no words of a seed.
         """
         return normalize_words(words) == normalize_words(await self.words())
-
-
-def _too_little(mint: str, amount: int, unit: str, available: int) -> NotEnoughFunds:
-    return NotEnoughFunds(f"{amount} {unit} were wanted at {mint}, and {available} {unit} can be spent there")
