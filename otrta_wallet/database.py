@@ -131,11 +131,6 @@ def _without_rows(context: ExceptionContext) -> None:
         context.sqlalchemy_exception.args = (f"({name}) {said}",)
 
 
-def is_shared(url: str | URL) -> bool:
-    """Tell whether several processes may have this database open at once."""
-    return _parsed(url).get_backend_name() == "postgresql"
-
-
 def sqlite_path(url: str | URL) -> Path | None:
     """Return the file behind a SQLite URL, or None for a database that is not a file."""
     url = _parsed(url)
