@@ -4,36 +4,22 @@ By default nothing passes. A request with a LiteLLM key goes LiteLLM's own way; 
 one of the payable paths; a few paths are free; everything else is refused here.
 """
 
-import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-import anyio
 import structlog
 
-from otrta_core import InvalidRequest, OtrtaError
+from otrta_core import OtrtaError
 from otrta_litellm.admission import ADMISSION, Admission
 from otrta_litellm.answers import Answer, GateError, Header, exposed, refusal
-from otrta_litellm.checkout import Checkout, Terms
-from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
+from otrta_litellm.asgi import App, Message, Receive, Scope, Send
+from otrta_litellm.failures import UNSETTLED
 from otrta_litellm.gateway import Gateway
-from otrta_litellm.payments import Payment
-from otrta_litellm.refusals import wants_request
-from otrta_litellm.relay import HeldBytes, Relay
 from otrta_litellm.routes import answer_route
-from otrta_litellm.way import Way, has_key, has_token, tokens_of, way_of
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from otrta_litellm.sale import PASSED_HEADERS, Sale
+from otrta_litellm.way import Way, has_key, has_token, way_of
 
 _log = structlog.get_logger(__name__)
-
-PASSED_HEADERS = frozenset({b"host", b"accept", b"origin"})
-"""LiteLLM reads many others as orders, to itself or to the upstream."""
 
 _OURS = frozenset({b"x-cashu", b"x-cashu-change"})
 
@@ -44,6 +30,7 @@ class Gate:
     def __init__(self, app: App, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
+        self._sale = Sale(app, gateway)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -106,7 +93,7 @@ class Gate:
         """Return the gate's own answer, or None where a paid call was answered."""
         match way:
             case Way.BUY | Way.ASK:
-                await self._sell(scope, receive, send, way)
+                await self._sale.sell(scope, receive, send, way)
                 return None
             case Way.ROUTE:
                 return await answer_route(self._gateway, scope)
@@ -123,152 +110,12 @@ class Gate:
                     status=401,
                 )
 
-    async def _sell(self, scope: Scope, receive: Receive, send: Send, way: Way) -> None:
-        """Answer a call that has to be paid; refusals are raised, and the token is then untouched."""
-        gateway = self._gateway
-        checkout = await gateway.checkout()
-        offered = checkout.read_token(tokens_of(scope["headers"])) if way is Way.BUY else None
-        body = await read_body(receive, gateway.settings.max_body_bytes, gateway.held)
-        if offered is None:
-            raise checkout.payment_required(checkout.terms(scope["path"], body))
-        try:
-            incoming = await checkout.present(offered)
-        except OtrtaError as error:
-            raise _with_request(error, checkout, scope["path"], body) from None
-        taken = await checkout.taken_before(incoming.token)
-        if taken is not None:
-            raise checkout.refuse_taken(await gateway.see_claims(taken))
-        terms = checkout.terms(scope["path"], body)
-        checkout.check_amount(terms, incoming)
-        if gateway.held.full:
-            raise _overloaded()
-        payment = await checkout.take(terms, incoming)
-        try:
-            await self._serve(scope, receive, send, checkout, terms, payment)
-        finally:
-            gateway.running.discard(payment.id)
-
-    async def _serve(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        checkout: Checkout,
-        terms: Terms,
-        payment: Payment,
-    ) -> None:
-        """Run a paid call and settle it, whatever happens on the way."""
-        gateway = self._gateway
-        headers = dict(scope["headers"])
-        live = terms.call.stream and headers.get(b"x-cashu-change", b"").strip().lower() == b"sse"
-        relay = Relay(
-            payment,
-            send,
-            live=live,
-            show_usage=_asked_for_usage(terms),
-            origin=headers.get(b"origin"),
-            buffer_bytes=gateway.settings.buffer_bytes,
-            held=gateway.held,
-            note_live=lambda tokens: gateway.note_live(payment.id, tokens),
-        )
-        admission = Admission("paid", scope["path"], terms.call.model, payment.id)
-        token = ADMISSION.set(admission)
-        try:
-            outbound = json.dumps(checkout.outbound_body(terms, payment)).encode()
-            replay = _replay(outbound, receive if live else None)
-            await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
-        except Exception as error:
-            # its text may hold the answer; the payment is settled and answered below all the same
-            _log.warning("call_failed", payment=payment.id, error=type(error).__name__)
-        finally:
-            ADMISSION.reset(token)
-            with anyio.CancelScope(shield=True):
-                await self._close(relay, payment, admission)
-
-    async def _close(self, relay: Relay, payment: Payment, admission: Admission) -> None:
-        """Settle and end the answer. A caller who is gone finds the change at the change route."""
-        gateway = self._gateway
-        try:
-            ending = relay.ending()
-            settled = await gateway.till.settlement(payment, ending, admission)
-            outcome = "served" if ending.status < 400 else f"failed_{ending.status}"
-            payment = await gateway.settle(payment, settled, outcome)
-        except Exception as error:
-            # recovery settles it, as soon as it is not running any more
-            _log.error("settlement_failed", payment=payment.id, error=type(error).__name__)
-            with suppress(OSError):
-                await relay.give_up(UNSETTLED.status, UNSETTLED.body)
-        else:
-            free_error = ending.status >= 400 and not settled.charged
-            if not ending.whole or (free_error and hides(admission, ending.status)):
-                relay.replace(ending.status, CALL_FAILED)
-            with suppress(OSError):
-                await relay.finish(payment, settled)
-        finally:
-            relay.drop()
-
-
-async def read_body(receive: Receive, limit: int, held: HeldBytes) -> bytes:
-    """Read a request's body; what is being read counts as held.
-
-    Raises:
-        GateError: it is larger than ``limit``, or too much is held.
-        InvalidRequest: the caller hung up before its end.
-    """
-    body = bytearray()
-    try:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise InvalidRequest("the request ended before its body did")
-            part = message.get("body", b"")
-            body += part
-            held.total += len(part)
-            if len(body) > limit:
-                raise GateError(f"the body is larger than {limit} bytes", code="body_too_large", status=413)
-            if held.full:
-                raise _overloaded()
-            if not message.get("more_body", False):
-                return bytes(body)
-    finally:
-        held.total -= len(body)
-
 
 async def answer(send: Send, reply: Answer, origin: bytes | None) -> None:
     """Send a whole answer of the gate's own."""
     headers = exposed(reply.headers, origin=origin)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-def _overloaded() -> GateError:
-    return GateError(
-        "the gateway is holding as much as it can: the token is untouched; try again later",
-        code="overloaded",
-        status=503,
-    )
-
-
-def _with_request(error: OtrtaError, checkout: Checkout, path: str, body: bytes) -> OtrtaError:
-    """Add to a refusal of the token what would be accepted, where that can be said."""
-    if not wants_request(error):
-        return error
-    try:
-        terms = checkout.terms(path, body)
-        return GateError(
-            error.message,
-            code=error.code,
-            status=error.http_status,
-            required_msat=terms.quote_msat,
-            request=checkout.payment_request(terms),
-        )
-    except OtrtaError:
-        return error
-
-
-def _asked_for_usage(terms: Terms) -> bool:
-    options = terms.body.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def _cleaned(scope: Scope, *, anonymous: bool = False) -> Scope:
@@ -278,33 +125,3 @@ def _cleaned(scope: Scope, *, anonymous: bool = False) -> Scope:
         return {**scope, "headers": list(headers)}
     headers = [header for header in headers if header[0] in PASSED_HEADERS]
     return {**scope, "headers": headers, "query_string": b""}
-
-
-def _paid_scope(scope: Scope, admission: Admission, body: bytes) -> Scope:
-    headers = [header for header in scope["headers"] if header[0] in PASSED_HEADERS]
-    headers += [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"accept-encoding", b"identity"),
-        (b"x-litellm-call-id", admission.call_id.encode()),
-    ]
-    return {**scope, "headers": headers, "query_string": b"", "client": None}
-
-
-def _replay(body: bytes, receive: Receive | None) -> Receive:
-    """Give LiteLLM the body that was read already, and then what the caller's connection says.
-
-    Without ``receive`` it never hears that the caller is gone: a call that is held back runs to its end.
-    """
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given and receive is not None:
-            return await receive()
-        if given:
-            await anyio.sleep_forever()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

@@ -12,14 +12,17 @@ from sqlalchemy import Connection
 
 from otrta_core import OtrtaError, Settlement, Token
 from otrta_litellm import change, payments
+from otrta_litellm.acceptance import Acceptance
 from otrta_litellm.answers import GateError
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.price_book import PriceBook
+from otrta_litellm.redemption import Redemption
 from otrta_litellm.relay import HeldBytes
 from otrta_litellm.router_view import RouterView
 from otrta_litellm.schema import PaymentState
 from otrta_litellm.settings import GatewaySettings
+from otrta_litellm.terms import Quotes
 from otrta_litellm.till import Till
 from otrta_wallet import Wallet, store
 from otrta_wallet.schema import ProofStatus
@@ -65,7 +68,9 @@ class Gateway:
         url = self.settings.store_url
         async with Wallet.open(url, participants=[participant], migrations=migrations) as wallet:
             self._wallet = wallet
-            self._checkout = Checkout(self.settings, wallet, self.prices, self._owner, self.running)
+            acceptance = Acceptance(self.settings, wallet)
+            redemption = Redemption(wallet, acceptance, self._owner, self.running)
+            self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, redemption)
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
                 await self._reach_mints()

@@ -2,20 +2,17 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum, auto
-from typing import Any
 
 import anyio
 
 from otrta_core import Settlement
 from otrta_litellm.answers import Header, exposed, payment_headers
+from otrta_litellm.asgi import Message, Send
 from otrta_litellm.meter import Reading, StreamMeter, read_body
 from otrta_litellm.payments import Payment
 from otrta_litellm.till import Ending
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 _PASSED = frozenset(
     {

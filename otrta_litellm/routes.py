@@ -30,10 +30,10 @@ async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Ans
 
 async def info(gateway: Gateway) -> Mapping[str, Any]:
     """Return everything that a client needs to come to the same quote."""
-    settings, checkout = gateway.settings, await gateway.checkout()
+    settings, acceptance = gateway.settings, (await gateway.checkout()).acceptance
     mints = []
     for url in settings.mints:
-        if units := checkout.units_of(url):
+        if units := acceptance.units_of(url):
             fees = {unit.value: {"input_fee_ppk": fee_ppk} for unit, fee_ppk in units.items()}
             mints.append({"url": url, "units": fees})
     return {
@@ -59,9 +59,9 @@ async def change_of(gateway: Gateway, values: list[str]) -> Answer:
     Raises:
         OtrtaError: not a token, or only part of a payment's proofs.
     """
-    checkout = await gateway.checkout()
-    token = checkout.read_token(values)
-    payment = await checkout.taken_before(token)
+    acceptance = (await gateway.checkout()).acceptance
+    token = acceptance.read_token(values)
+    payment = await acceptance.taken_before(token)
     if payment is None:
         raise GateError("this gateway never took this token", code="payment_not_found", status=404)
     payment = await gateway.see_claims(payment)

@@ -11,7 +11,8 @@ import anyio
 
 from otrta_core import Token
 from otrta_litellm.admission import ADMISSION, Admission
-from otrta_litellm.gate import Gate, Message, Receive, Scope, Send
+from otrta_litellm.asgi import Message, Receive, Scope, Send
+from otrta_litellm.gate import Gate
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.schema import PaymentState
 from tests.otrta_litellm.samples import View, deployment, settings
@@ -145,8 +146,8 @@ async def left(gateway: Gateway, token: Token) -> Caller:
 
 
 async def state_of(gateway: Gateway, token: Token) -> PaymentState | None:
-    checkout = await gateway.checkout()
-    payment = await checkout.taken_before(token)
+    acceptance = (await gateway.checkout()).acceptance
+    payment = await acceptance.taken_before(token)
     return None if payment is None else payment.state
 
 

@@ -9,7 +9,8 @@ import pytest
 from otrta_core import Token
 from otrta_litellm import relay
 from otrta_litellm.admission import ADMISSION, Admission, UsageSeen
-from otrta_litellm.gate import Gate, Message, Receive, Scope, Send
+from otrta_litellm.asgi import Message, Receive, Scope, Send
+from otrta_litellm.gate import Gate
 from otrta_litellm.gateway import Gateway
 from tests.integration.purse import Purse
 from tests.otrta_litellm.made_up import (

@@ -10,9 +10,9 @@ import pytest
 
 from otrta_cli.processes import Running
 from otrta_core import PaymentRequest, Token
-from otrta_litellm import checkout
 from otrta_litellm import gateway as module
-from otrta_litellm.gate import Receive, Scope, Send
+from otrta_litellm import redemption
+from otrta_litellm.asgi import Receive, Scope, Send
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.schema import PaymentState
 from tests.fault_proxy import Fault, fault_proxy
@@ -117,7 +117,7 @@ async def test_a_silent_mint_keeps_nobody_from_paying_with_anothers_tokens(
 async def test_a_swap_that_takes_too_long_is_journalled_and_ended_by_recovery(
     tmp_path: Path, mint: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkout, "REDEEM_WITHIN_S", 0.2)
+    monkeypatch.setattr(redemption, "REDEEM_WITHIN_S", 0.2)
     with fault_proxy(mint.port) as proxy, Purse(mint.url, proxy.url) as purse:
         async with opened(tmp_path, proxy.url) as gateway:
             token = purse.token(PAID)
