@@ -17,13 +17,13 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from otrta_core import ModelPrice, Settlement, Token
+from otrta_core import CallRequest, ModelPrice, Settlement, Token
 from otrta_litellm.schema import PaymentState, payment_proofs, payments
 from otrta_wallet import Operation, journal
 from otrta_wallet.decisions import Verdict
@@ -47,9 +47,8 @@ class Payment:
     change_msat: int | None
     change_token: str | None = field(repr=False)
     change_due: bool
-    model: str
+    call: CallRequest
     price: ModelPrice
-    prompt_tokens_bound: int
     live_tokens: int | None
     owner: str
     changed_at: float
@@ -63,9 +62,8 @@ class Offer:
     paid_msat: int
     fee_msat: int
     path: str
-    model: str
+    call: CallRequest
     price: ModelPrice
-    prompt_tokens_bound: int
 
 
 class AlreadyTaken(Exception):
@@ -95,9 +93,9 @@ def receive(conn: Connection, now: float, offer: Offer, owner: str) -> Payment:
             fee_msat=offer.fee_msat,
             change_due=False,
             path=offer.path,
-            model=offer.model,
+            model=offer.call.model,
             price=json.dumps(offer.price.to_dict()),
-            prompt_tokens_bound=offer.prompt_tokens_bound,
+            call=json.dumps(asdict(offer.call)),
             owner=owner,
             created_at=now,
             changed_at=now,
@@ -254,9 +252,8 @@ def _payment(row: Row[Any]) -> Payment:
         row.change_msat,
         row.change_token,
         row.change_due,
-        row.model,
+        CallRequest(**json.loads(row.call)),
         ModelPrice.from_dict(json.loads(row.price)),
-        row.prompt_tokens_bound,
         row.live_tokens,
         row.owner,
         row.changed_at,

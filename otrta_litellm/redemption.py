@@ -43,9 +43,8 @@ class Redemption:
             unit.to_msat(incoming.token.amount),
             unit.to_msat(incoming.fee),
             terms.path,
-            terms.call.model,
+            terms.call,
             terms.price,
-            terms.call.prompt_tokens,
         )
         run = self._wallet.transactions.run
         try:

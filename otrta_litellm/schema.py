@@ -46,7 +46,7 @@ payments = Table(
     Column("path", String, nullable=False),
     Column("model", String, nullable=False),
     Column("price", Text, nullable=False),  # JSON, fixed when the payment was received
-    Column("prompt_tokens_bound", BigInteger, nullable=False),
+    Column("call", Text, nullable=False),  # JSON: its kind and its figures, for whoever settles it
     Column("live_tokens", BigInteger),  # output counted so far of a live stream
     Column("outcome", String),
     Column("owner", String, nullable=False),  # the process that runs the call

@@ -126,4 +126,4 @@ def _tokens(reading: Reading) -> int:
 
 def _likely_prompt(payment: Payment) -> int:
     """Return how many tokens the prompt probably was, where nobody counted it."""
-    return max(1, payment.prompt_tokens_bound // BYTES_PER_TOKEN)
+    return max(1, payment.call.prompt_tokens // BYTES_PER_TOKEN)

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from otrta_core import ModelPrice, Proof, Token
+from otrta_core import CallRequest, ModelPrice, Proof, Token
 from otrta_litellm.payments import Offer, Payment
 from otrta_litellm.router_view import Deployment, UsdPrices
 from otrta_litellm.schema import PaymentState
@@ -11,6 +11,7 @@ from otrta_litellm.settings import GatewaySettings
 
 POINT = "02" + "11" * 32
 PRICE = ModelPrice(input_msat_per_mtok=1_000_000, output_msat_per_mtok=5_000_000)
+CALL = CallRequest(kind="chat", model="demo-chat", prompt_tokens=50)
 MINT = "https://mint.example"
 
 
@@ -22,7 +23,7 @@ def token(*secrets: str, memo: str | None = None) -> Token:
 
 def offer(paid: Token | None = None, paid_msat: int = 10_000) -> Offer:
     """A payment about to be received."""
-    return Offer(paid or token(), paid_msat, 0, "/v1/chat/completions", "demo-chat", PRICE, 50)
+    return Offer(paid or token(), paid_msat, 0, "/v1/chat/completions", CALL, PRICE)
 
 
 def payment(**values: object) -> Payment:
@@ -39,9 +40,8 @@ def payment(**values: object) -> Payment:
         "change_msat": None,
         "change_token": None,
         "change_due": False,
-        "model": "demo-chat",
+        "call": CALL,
         "price": PRICE,
-        "prompt_tokens_bound": 50,
         "live_tokens": None,
         "owner": "me",
         "changed_at": 0.0,

@@ -18,7 +18,7 @@ from otrta_wallet import NotEnoughFunds, Wallet, store
 from otrta_wallet.custody import DEBT
 from otrta_wallet.schema import ProofStatus
 from tests.integration.purse import Purse
-from tests.otrta_litellm.samples import PRICE
+from tests.otrta_litellm.samples import CALL, PRICE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -39,7 +39,7 @@ async def wallet(tmp_path: Path, mint: Running) -> AsyncIterator[Wallet]:
 async def redeemed(wallet: Wallet, token: Token) -> Payment:
     """A payment that this token made."""
     run = wallet.transactions.run
-    offer = Offer(token, token.amount, 0, "/v1/chat/completions", "demo-chat", PRICE, 50)
+    offer = Offer(token, token.amount, 0, "/v1/chat/completions", CALL, PRICE)
     payment = await run(payments.receive, offer, "me")
     incoming = await wallet.inspect(token)
     operation = await wallet.prepare_receive(
@@ -216,7 +216,7 @@ async def test_change_is_never_of_a_keyset_that_the_mint_has_retired(
 async def test_change_of_sats_is_counted_in_sats(wallet: Wallet, purse: Purse) -> None:
     token = purse.token(6, "sat")
     run = wallet.transactions.run
-    offer = Offer(token, 6000, 0, "/v1/chat/completions", "demo-chat", PRICE, 50)
+    offer = Offer(token, 6000, 0, "/v1/chat/completions", CALL, PRICE)
     payment = await run(payments.receive, offer, "me")
     incoming = await wallet.inspect(token)
     operation = await wallet.prepare_receive(

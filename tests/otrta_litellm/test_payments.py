@@ -128,7 +128,7 @@ def test_a_payment_is_redeemed_once_only(conn: Connection, state: PaymentState) 
 def test_a_payment_remembers_what_it_was_for(conn: Connection) -> None:
     payment = received(conn)
     assert payments.load(conn, payment.id) == payment
-    assert (payment.model, payment.paid_msat, payment.price) == ("demo-chat", 10_000, offer().price)
+    assert (payment.call, payment.paid_msat, payment.price) == (offer().call, 10_000, offer().price)
     with pytest.raises(KeyError):
         payments.load(conn, "nobody")
 

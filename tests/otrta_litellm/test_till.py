@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from otrta_litellm.admission import Admission, UsageSeen
 from otrta_litellm.meter import Reading
 from otrta_litellm.payments import Payment
 from otrta_litellm.till import Ending, Till
-from tests.otrta_litellm.samples import PRICE, payment, settings
+from tests.otrta_litellm.samples import CALL, PRICE, payment, settings
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +121,7 @@ async def test_counting_never_asks_the_network_whatever_the_model_is_called(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: asked.append(a) or [])
-    assert await charged(ended(reading=SAID), model=model) == 50 // 4 + 5 * 5
+    assert await charged(ended(reading=SAID), call=replace(CALL, model=model)) == 50 // 4 + 5 * 5
     assert asked == []
 
 

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("model", sa.String(), nullable=False),
         sa.Column("price", sa.Text(), nullable=False),
-        sa.Column("prompt_tokens_bound", sa.BigInteger(), nullable=False),
+        sa.Column("call", sa.Text(), nullable=False),
         sa.Column("live_tokens", sa.BigInteger(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("owner", sa.String(), nullable=False),
