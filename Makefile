@@ -2,7 +2,7 @@
 # ARGS=… is handed to the program that the target runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint constraints clean
+.PHONY: help setup demo bench test test-long lint constraints clean
 
 PYTHON ?=
 ARGS ?=
@@ -28,6 +28,9 @@ test: lint ## Lint, fetch the npm packages and the PostgreSQL that tests use, th
 test-long: export OTRTA_LONG = 1
 test-long: export PYTEST_TIMEOUT = 3600
 test-long: test ## The same with long property tests; appends a summary to test-long.jsonl
+
+bench: setup ## Measure what the gate costs LiteLLM, beside the bare proxy and the mint; ARGS="--rounds 5 --json FILE"
+	@$(BIN)/python -m bench.gateway $(ARGS)
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from typing import Final
 
 HOST: Final = "127.0.0.1"
 MASTER_KEY: Final = "sk-otrta-demo"
+GATEWAY_PROBES = ("/health/liveliness", "/v1/cashu/info")
 
 _HERE: Final = Path(__file__).resolve().parent
 _CHECKOUT: Final = _HERE.parent
@@ -236,6 +237,7 @@ def start_gateway(
     log: Path,
     env: Mapping[str, str] | None = None,
     wait: bool = True,
+    probes: tuple[str, ...] = GATEWAY_PROBES,
 ) -> Running:
     """Start the LiteLLM proxy with our plugin from its config file.
 
@@ -248,6 +250,7 @@ def start_gateway(
         log: The file that takes what it prints, appended to.
         env: More environment variables.
         wait: Whether to return only once it answers, which takes 10 s and more; else call `wait_ready`.
+        probes: The paths that it answers with 200 once it is ready.
 
     Raises:
         StartError: LiteLLM is not installed, or it does not start.
@@ -266,7 +269,6 @@ def start_gateway(
         "OTRTA_GATEWAY_STORE": str(home),
     }
     command = [str(litellm), "--config", str(config.absolute()), "--host", HOST, "--port", str(port)]
-    probes = ("/health/liveliness", "/v1/cashu/info")
     return _start("gateway", command, home, port, log, settings | dict(env or {}), probes, 180, wait)
 
 
