@@ -1,11 +1,13 @@
 """The upstream as an application: the kinds of call that it answers, and what else it is asked."""
 
+from collections import Counter
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from otrta_cli.upstream import calls, chat, embeddings
+from otrta_cli.upstream import calls, chat, completions, embeddings, messages, responses
 from otrta_cli.upstream.behaviours import BEHAVIOURS
 from otrta_cli.upstream.sending import CREATED, refused
 
@@ -17,6 +19,9 @@ def make_app() -> Starlette:
     app = Starlette(
         routes=[
             *chat.ROUTES,
+            *completions.ROUTES,
+            *responses.ROUTES,
+            *messages.ROUTES,
             *embeddings.ROUTES,
             Route("/v1/models", _models),
             Route("/health", _health),
@@ -25,6 +30,7 @@ def make_app() -> Starlette:
         ]
     )
     app.state.calls = calls.no_calls()
+    app.state.failed = Counter()
     return app
 
 

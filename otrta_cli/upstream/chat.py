@@ -9,15 +9,15 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from otrta_cli.upstream.behaviours import Behaviour
+from otrta_cli.upstream.behaviours import TOOL, Behaviour, Said
 from otrta_cli.upstream.sending import (
     CREATED,
     CUT_AFTER_S,
-    MAX_CHUNK_CHARACTERS,
     NOT_JSON,
     answering,
     event,
     json_of,
+    pieces,
     plain,
     stated,
     streamed,
@@ -52,20 +52,22 @@ class ChatRequest(BaseModel):
         """Whether a stream shall end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage is True
 
-    def cut_to_limit(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        """The words that the largest limit given lets through: all of them without one."""
-        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
-        return words[: max(limits)] if limits else words
+    @property
+    def limit(self) -> int | None:
+        """The largest limit given, if any."""
+        limits = (self.max_tokens, self.max_completion_tokens)
+        return max((limit for limit in limits if limit is not None), default=None)
 
 
 def chat_body(behaviour: Behaviour, request: ChatRequest) -> dict[str, Any]:
     """The whole answer to a plain chat call."""
-    words = request.cut_to_limit(behaviour.words)
-    choice = {
-        "message": {"role": "assistant", "content": "".join(words), "refusal": None},
-        "logprobs": None,
-        "finish_reason": _finish_reason(behaviour, words),
-    }
+    said = behaviour.says(request.limit)
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(said.words), "refusal": None}
+    if behaviour.calls_tool:
+        message |= {"content": None, "tool_calls": [_tool_call(0, "".join(said.words))]}
+    if said.thought:
+        message["reasoning_content"] = "".join(said.thought)
+    choice = {"message": message, "logprobs": None, "finish_reason": _finish_reason(behaviour, said)}
     body = {
         "id": f"chatcmpl-{request.model}",
         "object": "chat.completion",
@@ -73,7 +75,7 @@ def chat_body(behaviour: Behaviour, request: ChatRequest) -> dict[str, Any]:
         "model": request.model,
         "choices": [{"index": index, **choice} for index in range(request.choices)],
     }
-    return body | stated(behaviour, usage_of(len(words) * request.choices))
+    return body | stated(behaviour, _usage(behaviour, said, request))
 
 
 def chat_chunks(behaviour: Behaviour, request: ChatRequest) -> Iterator[tuple[float, bytes]]:
@@ -100,36 +102,54 @@ def chat_chunks(behaviour: Behaviour, request: ChatRequest) -> Iterator[tuple[fl
     def choice(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
         return [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
 
-    words = request.cut_to_limit(behaviour.words)
+    whole = behaviour.says(request.limit)
+    said = whole.cut() if behaviour.cut else whole
     indices = range(request.choices)
     for index in indices:
         yield 0.0, chunk(choice(index, {"role": "assistant", "content": ""}))
-    for word in words[: (len(words) + 1) // 2] if behaviour.cut else words:
+        if behaviour.calls_tool:
+            yield 0.0, chunk(choice(index, {"tool_calls": [_tool_call(0, "")]}))
+    thought = (("reasoning_content", word) for word in said.thought)
+    for name, word in (*thought, *(("content", word) for word in said.words)):
         wait_s = behaviour.word_s
         for index in indices:
-            for start in range(0, len(word), MAX_CHUNK_CHARACTERS):
-                yield wait_s, chunk(choice(index, {"content": word[start : start + MAX_CHUNK_CHARACTERS]}))
+            for part in pieces(word):
+                delta: dict[str, Any] = {name: part}
+                if behaviour.calls_tool:
+                    delta = {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}
+                yield wait_s, chunk(choice(index, delta))
                 wait_s = 0.0
     if behaviour.cut:
         yield CUT_AFTER_S, b""
         return
     for index in indices:
-        yield 0.0, chunk(choice(index, {}, _finish_reason(behaviour, words)))
+        yield 0.0, chunk(choice(index, {}, _finish_reason(behaviour, said)))
     if null_usage:
-        yield 0.0, chunk([], usage_of(len(words) * request.choices))
+        yield 0.0, chunk([], _usage(behaviour, said, request))
     if behaviour.usage == "null":
         yield 0.0, chunk([])
     yield 0.0, event("[DONE]")
 
 
-def _finish_reason(behaviour: Behaviour, words: tuple[str, ...]) -> str:
-    return "stop" if len(words) == len(behaviour.words) else "length"
+def _usage(behaviour: Behaviour, said: Said, request: ChatRequest) -> dict[str, Any]:
+    return usage_of(said.tokens * request.choices, behaviour, len(said.thought) * request.choices)
+
+
+def _tool_call(index: int, arguments: str) -> dict[str, Any]:
+    called = {"name": TOOL, "arguments": arguments}
+    return {"index": index, "id": "call-1", "type": "function", "function": called}
+
+
+def _finish_reason(behaviour: Behaviour, said: Said) -> str:
+    if not said.whole:
+        return "length"
+    return "tool_calls" if behaviour.calls_tool else "stop"
 
 
 async def _answer(behaviour: Behaviour, asked: ChatRequest) -> Response:
     if asked.stream:
         return streamed(behaviour, chat_chunks(behaviour, asked))
-    await anyio.sleep(behaviour.word_s * len(asked.cut_to_limit(behaviour.words)))
+    await anyio.sleep(behaviour.word_s * behaviour.says(asked.limit).tokens)
     return plain(behaviour, chat_body(behaviour, asked))
 
 

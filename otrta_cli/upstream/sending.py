@@ -1,6 +1,7 @@
 """What the kinds of call have in common: to be asked of a model, waited for, and sent, whole or in parts."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
 
-from otrta_cli.upstream.behaviours import BEHAVIOURS, Behaviour, Kind
+from otrta_cli.upstream.behaviours import BEHAVIOURS, ORDINARY, Behaviour, Kind, Refusal
 from otrta_cli.upstream.calls import received
 
 CREATED = 1_700_000_000
@@ -74,13 +75,23 @@ def answering(
         if behaviour is None or kind not in behaviour.serves:
             message = f"The model {asked.model!r} does not exist here, or not for {kind}."
             return refuse(404, "invalid_request_error", "model_not_found", message)
-        if behaviour.refusal is not None:
-            refusal = behaviour.refusal
+        refusal = behaviour.refusal or _failure(request, behaviour, asked.model)
+        if refusal is not None:
             return refuse(refusal.status, refusal.kind, refusal.code, refusal.message)
         await anyio.sleep(behaviour.silence_s)
         return await answer(behaviour, asked)
 
     return endpoint
+
+
+def _failure(request: Request, behaviour: Behaviour, model: str) -> Refusal | None:
+    """The error of a model that fails some times before it answers once."""
+    failed: Counter[str] = request.app.state.failed
+    if failed[model] >= behaviour.failures:
+        del failed[model]
+        return None
+    failed[model] += 1
+    return Refusal(500, "server_error", "internal_error", f"The upstream failed, time {failed[model]}.")
 
 
 def json_of(asked: type[AnyModel]) -> Callable[[Request], Awaitable[AnyModel]]:
@@ -92,14 +103,17 @@ def json_of(asked: type[AnyModel]) -> Callable[[Request], Awaitable[AnyModel]]:
     return read
 
 
-def usage_of(completion_tokens: int) -> dict[str, Any]:
+def usage_of(completion_tokens: int, behaviour: Behaviour = ORDINARY, thought: int = 0) -> dict[str, Any]:
     """The usage of a call with so many tokens of output, as chat completions state it."""
+    cache = {"cached_tokens": behaviour.cached_tokens}
+    if behaviour.cache_write_tokens:
+        cache["cache_creation_tokens"] = behaviour.cache_write_tokens
     return {
         "prompt_tokens": PROMPT_TOKENS,
         "completion_tokens": completion_tokens,
         "total_tokens": PROMPT_TOKENS + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {**cache, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": thought, "audio_tokens": 0},
     }
 
 
@@ -110,9 +124,15 @@ def stated(behaviour: Behaviour, usage: dict[str, Any]) -> dict[str, Any]:
     return {"usage": usage if behaviour.usage == "real" else None}
 
 
-def event(data: str) -> bytes:
-    """A server-sent event without a name."""
-    return f"data: {data}\n\n".encode()
+def event(data: str, name: str | None = None) -> bytes:
+    """A server-sent event."""
+    head = f"event: {name}\n" if name is not None else ""
+    return f"{head}data: {data}\n\n".encode()
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A word in parts that fit a line of a stream."""
+    yield from (text[at : at + MAX_CHUNK_CHARACTERS] for at in range(0, len(text), MAX_CHUNK_CHARACTERS))
 
 
 class CutResponse(StreamingResponse):
