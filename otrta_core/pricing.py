@@ -101,18 +101,41 @@ def dearest(prices: Iterable[ModelPrice]) -> ModelPrice:
         raise PriceError("the dearest of no prices is not defined")
     merged: dict[str, int | None] = {}
     for spec in fields(ModelPrice):
-        values = [getattr(price, spec.name) for price in several]
-        if spec.name in _FALLBACK:
-            values = [
-                getattr(p, _FALLBACK[spec.name]) if v is None else v
-                for p, v in zip(several, values, strict=True)
-            ]
+        values = [_resolved(price, spec.name) for price in several]
         merged[spec.name] = (
             None
             if any(v is None for v in values) and spec.name != "min_msat"
             else max(v or 0 for v in values)
         )
     return ModelPrice(**merged)  # type: ignore[arg-type]  # plain rates are never None
+
+
+def cheapest(prices: Iterable[ModelPrice]) -> ModelPrice:
+    """Return a price under which no call costs more than under any of ``prices`` that sells it.
+
+    Rates, limits and least amounts take their minimum; what one of them sells is sold.
+    """
+    several = list(prices)
+    if len(several) == 1:
+        return several[0]
+    if not several:
+        raise PriceError("the cheapest of no prices is not defined")
+    merged: dict[str, int | None] = {}
+    for spec in fields(ModelPrice):
+        named = any(getattr(price, spec.name) is not None for price in several)
+        values = [_resolved(price, spec.name) for price in several] if named else []
+        given = [value for value in values if value is not None]
+        merged[spec.name] = (
+            None if not given or (spec.name == "min_msat" and len(given) < len(values)) else min(given)
+        )
+    return ModelPrice(**merged)  # type: ignore[arg-type]  # plain rates are never None
+
+
+def _resolved(price: ModelPrice, name: str) -> int | None:
+    value: int | None = getattr(price, name)
+    if value is None and name in _FALLBACK:
+        value = getattr(price, _FALLBACK[name])
+    return value
 
 
 _FALLBACK = {

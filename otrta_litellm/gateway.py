@@ -16,7 +16,8 @@ from otrta_litellm.acceptance import Acceptance
 from otrta_litellm.answers import GateError
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.payments import Payment, PaymentParticipant
-from otrta_litellm.price_book import PriceBook
+from otrta_litellm.prices import REFRESH_EVERY_S, Prices
+from otrta_litellm.rate_keeper import RateKeeper
 from otrta_litellm.redemption import Redemption
 from otrta_litellm.relay import HeldBytes
 from otrta_litellm.router_view import RouterView
@@ -48,7 +49,8 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, view: RouterView) -> None:
         self.settings = settings
-        self.prices = PriceBook(settings, view)
+        self.prices = Prices(settings, view, shared=not settings.store_url.startswith("sqlite"))
+        self.rate = RateKeeper(settings.btc_usd)
         self.till = Till(settings)
         self.held = HeldBytes(settings.buffer_total_bytes)
         self.running: set[str] = set()
@@ -66,21 +68,29 @@ class Gateway:
         participant = PaymentParticipant(time.time)
         migrations = [("otrta_litellm", VERSION_TABLE)]
         url = self.settings.store_url
-        async with Wallet.open(url, participants=[participant], migrations=migrations) as wallet:
+        async with (
+            Wallet.open(url, participants=[participant], migrations=migrations) as wallet,
+            self.rate,
+        ):
             self._wallet = wallet
             acceptance = Acceptance(self.settings, wallet)
             redemption = Redemption(wallet, acceptance, self._owner, self.running)
             self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, redemption)
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
-                await self._reach_mints()
-                await wallet.recover()
-                await self._end_calls()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._keep_rate)
+                    await self._reach_mints()
+                    await wallet.recover()
+                    await self._end_calls()
+            await self._keep_prices()
             self._ready.set()
             async with anyio.create_task_group() as tasks:
                 for work in (self._reach_mints, self._recover_swaps, self._end_calls):
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
+                for work in (self._keep_rate, self._keep_prices):
+                    tasks.start_soon(self._every, REFRESH_EVERY_S, work)
 
     async def wallet(self) -> Wallet:
         """Return the wallet, once it is open and recovered.
@@ -138,6 +148,16 @@ class Gateway:
             return payments.load(conn, payment.id)
 
         return await wallet.transactions.run(note)
+
+    async def _keep_rate(self) -> None:
+        """Ask the feeds for the BTC/USD rate, where that is due."""
+        assert self._wallet is not None  # noqa: S101 (only called by run)
+        await self.rate.keep(self._wallet.transactions)
+
+    async def _keep_prices(self) -> None:
+        """Put this worker's prices in force, and learn of other workers'."""
+        assert self._wallet is not None  # noqa: S101 (only called by run)
+        await self.prices.refresh(self._wallet.transactions)
 
     async def _reach_mints(self) -> None:
         """Ask the mints that have not been reached yet for their keysets, side by side."""

@@ -1,12 +1,16 @@
 """Prices of LiteLLM's models in msat: the operator's table first, else LiteLLM's USD prices."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+
+import anyio
+import anyio.lowlevel
 
 from otrta_core import ModelPrice, PriceTable
 from otrta_core.pricing import dearest
-from otrta_core.requests import Kind
+from otrta_litellm.price_tables import Source
 from otrta_litellm.router_view import Deployment, RouterView, UsdPrices
 from otrta_litellm.settings import GatewaySettings
 
@@ -14,10 +18,26 @@ _MSAT_PER_BTC = Decimal(100_000_000_000)
 _MILLION = Decimal(1_000_000)
 
 KNOWN_FOR_S = 5.0
-"""How long a price is remembered: looking it up takes a millisecond for each deployment."""
+"""How long it is remembered who may answer: looking it up takes a millisecond for each deployment."""
+
+LISTED_FOR_S = 30.0
+"""How long the list of all models is remembered."""
 
 MAX_KNOWN = 1000
 _TAKE_TOKEN_NUMBERS = ("openai/", "azure/", "hosted_vllm/", "nebius/")
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What a model costs now.
+
+    Attributes:
+        source: whether USD prices are in it.
+        price: None where a rate is lacking for those.
+    """
+
+    source: Source
+    price: ModelPrice | None
 
 
 class PriceBook:
@@ -26,58 +46,79 @@ class PriceBook:
     def __init__(self, settings: GatewaySettings, view: RouterView) -> None:
         self._table = PriceTable(settings.prices)
         self._view = view
+        self._usd_prices_count = settings.btc_usd is not None
+        self._margin = Decimal(settings.margin)
         self._router: object = None
-        self._known: dict[str, ModelPrice | None] = {}
+        self._known: dict[str, Sequence[Deployment]] = {}
         self._forget_at = 0.0
-        self._msat_per_usd = (
-            None
-            if settings.btc_usd is None
-            else _MSAT_PER_BTC / Decimal(settings.btc_usd.fixed) * (1 + Decimal(settings.margin))
-        )
+        self._listed: dict[str, Sequence[Deployment]] = {}
+        self._listed_router: object = None
+        self._list_again_at = 0.0
 
-    def price(self, model: str, kind: Kind | None = None) -> ModelPrice | None:
+    def msat_per_usd(self, usd_per_btc: Decimal) -> Decimal:
+        """Return what one USD of LiteLLM's prices is charged, in msat, the margin included."""
+        return _MSAT_PER_BTC / usd_per_btc * (1 + self._margin)
+
+    def priced(self, model: str, msat_per_usd: Decimal | None) -> Priced | None:
         """Return the dearest price among all that may answer for ``model``, or None.
 
         None where LiteLLM does not serve the model, or where one that may answer has no price: a call to
-        it could not be bounded. None too for a chat where only the prompt has a price.
+        it could not be bounded.
         """
-        price = self._looked_up(model)
-        if price is not None and kind == "chat" and price.dearest_input and not price.dearest_output:
-            return None
-        return price
+        return self._dearest(self._candidates(model), msat_per_usd)
 
-    def all_prices(self) -> dict[str, ModelPrice]:
-        """Return the prices of all models that can be bought, by name."""
-        found = ((name, self.price(name)) for name in self._view.model_names())
-        return {name: price for name, price in found if price is not None}
+    async def list_models(self) -> None:
+        """Look up again who may answer for each model, if that is old or LiteLLM has a new router."""
+        router, now = self._view.router(), time.monotonic()
+        if router is self._listed_router and now < self._list_again_at:
+            return
+        found: dict[str, Sequence[Deployment]] = {}
+        for name in self._view.model_names():
+            found[name] = self._view.candidates(name)
+            await anyio.lowlevel.checkpoint()  # calls go on meanwhile
+        self._listed, self._listed_router, self._list_again_at = found, router, now + LISTED_FOR_S
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the models of LiteLLM's router of now have been listed."""
+        return self._view.router() is self._listed_router
+
+    def all_priced(self, msat_per_usd: Decimal | None) -> dict[str, Priced]:
+        """Return the prices of all models that were listed and can be bought, by name."""
+        found = ((name, self._dearest(who, msat_per_usd)) for name, who in self._listed.items())
+        return {name: priced for name, priced in found if priced is not None}
 
     def takes_token_numbers(self, model: str) -> bool:
         """Tell whether all that may answer for ``model`` take an input of token numbers as it is.
 
         For others LiteLLM turns the numbers into text, of which one number may be over a hundred tokens.
         """
-        return all(d.litellm_model.startswith(_TAKE_TOKEN_NUMBERS) for d in self._view.candidates(model))
+        return all(d.litellm_model.startswith(_TAKE_TOKEN_NUMBERS) for d in self._candidates(model))
 
-    def _looked_up(self, model: str) -> ModelPrice | None:
+    def _candidates(self, model: str) -> Sequence[Deployment]:
         router, now = self._view.router(), time.monotonic()
         if router is not self._router or now > self._forget_at or len(self._known) > MAX_KNOWN:
             self._router, self._forget_at, self._known = router, now + KNOWN_FOR_S, {}
         if model not in self._known:
-            self._known[model] = self._dearest(model)
+            self._known[model] = self._view.candidates(model)
         return self._known[model]
 
-    def _dearest(self, model: str) -> ModelPrice | None:
-        prices = [self._price_of(deployment) for deployment in self._view.candidates(model)]
-        known = [price for price in prices if price is not None]
-        return dearest(known) if known and len(known) == len(prices) else None
-
-    def _price_of(self, deployment: Deployment) -> ModelPrice | None:
-        price = self._table.get(deployment.group, deployment.deployment_id)
-        if price is None and self._msat_per_usd is not None:
-            price = price_from_usd(deployment.prices, self._msat_per_usd)
-        if price is None:
+    def _dearest(self, candidates: Sequence[Deployment], msat_per_usd: Decimal | None) -> Priced | None:
+        prices: list[ModelPrice] = []
+        in_usd = False
+        for deployment in candidates:
+            price = self._table.get(deployment.group, deployment.deployment_id)
+            if price is None and self._usd_prices_count:
+                in_usd = True
+                price = price_from_usd(deployment.prices, msat_per_usd or Decimal(1))
+            if price is None:
+                return None
+            prices.append(with_limits(price, deployment))
+        if not prices:
             return None
-        return with_limits(price, deployment)
+        if not in_usd:
+            return Priced("config", dearest(prices))
+        return Priced("usd", None if msat_per_usd is None else dearest(prices))
 
 
 def with_limits(price: ModelPrice, deployment: Deployment) -> ModelPrice:

@@ -1,6 +1,5 @@
 """The gateway's own routes: what it sells, and the change of a token it took."""
 
-import time
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
 from typing import Any
@@ -10,8 +9,6 @@ from otrta_litellm.gateway import Gateway
 from otrta_litellm.payments import Payment
 from otrta_litellm.schema import PaymentState
 from otrta_litellm.way import CHANGE, INFO, REFUND, tokens_of
-
-PRICES_HOLD_S = 300
 
 
 async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Answer:
@@ -31,6 +28,7 @@ async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Ans
 async def info(gateway: Gateway) -> Mapping[str, Any]:
     """Return everything that a client needs to come to the same quote."""
     settings, acceptance = gateway.settings, (await gateway.checkout()).acceptance
+    prices, until = await gateway.prices.shown((await gateway.wallet()).transactions)
     mints = []
     for url in settings.mints:
         if units := acceptance.units_of(url):
@@ -48,8 +46,8 @@ async def info(gateway: Gateway) -> Mapping[str, Any]:
         "default_output_tokens": settings.default_output_tokens,
         "min_output_tokens": settings.min_output_tokens,
         "claim_days": settings.claim_days,
-        "prices_until": int(time.time()) + PRICES_HOLD_S,
-        "models": [{"id": name, **price.to_dict()} for name, price in gateway.prices.all_prices().items()],
+        "prices_until": int(until),
+        "models": [{"id": name, **price.to_dict()} for name, price in prices.items()],
     }
 
 

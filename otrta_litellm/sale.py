@@ -14,6 +14,7 @@ from otrta_litellm.checkout import Checkout
 from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.payments import Payment
+from otrta_litellm.prices import QUOTE_HOLDS_S
 from otrta_litellm.refusals import wants_request
 from otrta_litellm.relay import HeldBytes, Relay
 from otrta_litellm.terms import Terms
@@ -39,7 +40,9 @@ class Sale:
         offered = checkout.acceptance.read_token(tokens_of(scope["headers"])) if way is Way.BUY else None
         body = await read_body(receive, gateway.settings.max_body_bytes, gateway.held)
         if offered is None:
-            raise checkout.acceptance.payment_required(checkout.quotes.terms(scope["path"], body))
+            raise checkout.acceptance.payment_required(
+                checkout.quotes.terms(scope["path"], body, for_s=QUOTE_HOLDS_S)
+            )
         try:
             incoming = await checkout.acceptance.present(offered)
         except OtrtaError as error:
@@ -48,7 +51,12 @@ class Sale:
         if taken is not None:
             raise checkout.acceptance.refuse_taken(await gateway.see_claims(taken))
         terms = checkout.quotes.terms(scope["path"], body)
-        checkout.acceptance.check_amount(terms, incoming)
+        try:
+            checkout.acceptance.check_amount(terms, incoming)
+        except OtrtaError:  # what it then asks for has to hold a while
+            terms = checkout.quotes.terms(scope["path"], body, for_s=QUOTE_HOLDS_S)
+            checkout.acceptance.check_amount(terms, incoming)
+            raise
         if gateway.held.full:
             raise _overloaded()
         payment = await checkout.redemption.take(terms, incoming)
@@ -156,7 +164,7 @@ def _with_request(error: OtrtaError, checkout: Checkout, path: str, body: bytes)
     if not wants_request(error):
         return error
     try:
-        terms = checkout.quotes.terms(path, body)
+        terms = checkout.quotes.terms(path, body, for_s=QUOTE_HOLDS_S)
         return GateError(
             error.message,
             code=error.code,

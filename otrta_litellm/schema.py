@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Integer,
     MetaData,
     String,
     Table,
@@ -59,4 +60,28 @@ payment_proofs = Table(
     metadata,
     Column("y", String, primary_key=True),
     Column("payment_id", String, ForeignKey("payments.id"), nullable=False, index=True),
+)
+
+price_tables = Table(
+    "price_tables",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("source", String, nullable=False),  # what the prices were made of
+    Column("prices", Text, nullable=False),  # JSON: price by model
+    Column("msat_per_usd", String),  # decimal, where they were made of USD prices
+    Column("hash", String, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("prices_until", Float, nullable=False, index=True),
+)
+
+btc_rate = Table(
+    "btc_rate",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # there is one row
+    Column("usd", String),  # decimals, in USD for one bitcoin
+    Column("at", Float),
+    Column("doubted_usd", String),
+    Column("doubted_at", Float),
+    Column("seen", Integer, nullable=False),
+    Column("polled_at", Float, nullable=False),  # when a worker last took it on itself to ask the feeds
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from otrta_core import ModelPrice, OtrtaError, Unit
+from otrta_litellm.rate_settings import BtcUsd, Share
 from otrta_wallet.mint_url import normalize_mint_url
 
 ENV_PREFIX = "OTRTA_GATEWAY_"
@@ -23,12 +24,6 @@ class SettingsError(OtrtaError):
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BtcUsd(_Model):
-    """Where the price of bitcoin comes from."""
-
-    fixed: Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,8})?$")]
 
 
 class GatewaySettings(_Model):
@@ -61,7 +56,7 @@ class GatewaySettings(_Model):
     unit: Unit = Unit.MSAT
     redeem: Literal["before"] = "before"
     lock: Literal["off", "accepted"] = "accepted"
-    margin: Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")] = "0"
+    margin: Share = "0"
     btc_usd: BtcUsd | None = None
     prices: dict[str, ModelPrice] = {}
     rounding: Literal["up", "down", "stochastic"] = "up"

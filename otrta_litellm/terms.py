@@ -15,7 +15,7 @@ from otrta_core import (
 from otrta_litellm.answers import GateError
 from otrta_litellm.body_policy import check_fields, has_token_numbers, outbound_body, parse_body
 from otrta_litellm.payments import Payment
-from otrta_litellm.price_book import PriceBook
+from otrta_litellm.prices import Prices
 from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.way import SOLD_PATHS
 
@@ -35,21 +35,21 @@ class Terms:
 class Quotes:
     """Reads and prices calls. It moves no money."""
 
-    def __init__(self, settings: GatewaySettings, prices: PriceBook) -> None:
+    def __init__(self, settings: GatewaySettings, prices: Prices) -> None:
         self._settings = settings
         self._prices = prices
 
-    def terms(self, path: str, raw_body: bytes) -> Terms:
-        """Read a body and price it.
+    def terms(self, path: str, raw_body: bytes, *, for_s: float = 0.0) -> Terms:
+        """Read a body and price it, so that the price is accepted for ``for_s`` from now.
 
         Raises:
             InvalidRequest: the body, or something in it, cannot be bought.
-            GateError: the model is unknown or has no price.
+            GateError: the model is unknown or has no price, or a rate is lacking for it.
         """
         kind = SOLD_PATHS[path]
         body = parse_body(raw_body)
         call = CallRequest.parse(kind, body)
-        price = self._prices.price(call.model, kind)
+        price = self._prices.price(call.model, kind, for_s=for_s)
         if price is None:
             raise GateError(
                 "this model is not sold here: GET /v1/cashu/info lists the ones that are",

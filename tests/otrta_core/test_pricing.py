@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otrta_core import ModelPrice, PriceError, PriceTable, Usage, cost_msat
 from otrta_core.amounts import MAX_AMOUNT
-from otrta_core.pricing import dearest
+from otrta_core.pricing import cheapest, dearest
 from tests.otrta_core.strategies import counts, prices, usages
 
 DEMO = ModelPrice(input_msat_per_mtok=1_000_000, output_msat_per_mtok=5_000_000)
@@ -131,6 +131,33 @@ class TestDearest:
         assert dearest(iter([DEMO])) is DEMO
         with pytest.raises(PriceError):
             dearest([])
+
+
+class TestCheapest:
+    @given(st.lists(prices(), min_size=1, max_size=4), usages())
+    def test_no_call_costs_more_than_under_any_of_them(self, several: list[ModelPrice], usage: Usage) -> None:
+        merged = cheapest(several)
+        assert all(cost_msat(merged, usage) <= cost_msat(price, usage) for price in several)
+
+    def test_what_one_of_them_sells_is_sold(self) -> None:
+        for name in ("image_msat", "second_msat", "image_input_tokens"):
+            assert getattr(cheapest([ModelPrice(**{name: 5}), DEMO]), name) == 5
+            assert getattr(cheapest([ModelPrice(**{name: 5}), ModelPrice(**{name: 7})]), name) == 5
+
+    def test_a_least_amount_counts_only_where_all_have_one(self) -> None:
+        assert cheapest([ModelPrice(min_msat=5), ModelPrice()]).min_msat is None
+        assert cheapest([ModelPrice(min_msat=5), ModelPrice(min_msat=3)]).min_msat == 3
+        assert cheapest([ModelPrice(max_msat=5), ModelPrice()]).max_msat == 5
+
+    def test_a_part_without_a_rate_has_that_of_the_plain_one(self) -> None:
+        merged = cheapest([ModelPrice(input_msat_per_mtok=9, cached_input_msat_per_mtok=5), DEMO])
+        assert merged.cached_input_msat_per_mtok == 5
+        assert cheapest([DEMO, ModelPrice(input_msat_per_mtok=9)]).cached_input_msat_per_mtok is None
+
+    def test_one_price_is_its_own_cheapest_and_none_is_an_error(self) -> None:
+        assert cheapest(iter([DEMO])) is DEMO
+        with pytest.raises(PriceError):
+            cheapest([])
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, "1", True, MAX_AMOUNT + 1])

@@ -6,15 +6,21 @@ from typing import Any
 import pytest
 
 from otrta_core import ModelPrice
-from otrta_litellm.price_book import PriceBook, price_from_usd, with_limits
+from otrta_litellm.price_book import PriceBook, Priced, price_from_usd, with_limits
 from otrta_litellm.router_view import UsdPrices
 from tests.otrta_litellm.samples import View, deployment, settings
 
 RATE = {"btc_usd": {"fixed": "100000"}}  # 1 USD is 1,000,000 msat
+MSAT_PER_USD = Decimal(1_000_000)
 
 
 def book(view: View, **values: Any) -> PriceBook:
     return PriceBook(settings(**values), view)  # type: ignore[arg-type]
+
+
+def price_in(found: PriceBook, model: str) -> ModelPrice | None:
+    priced = found.priced(model, MSAT_PER_USD)
+    return None if priced is None else priced.price
 
 
 def test_usd_becomes_msat_by_decimals_rounded_up() -> None:
@@ -34,7 +40,9 @@ def test_usd_becomes_msat_by_decimals_rounded_up() -> None:
 
 def test_the_margin_and_the_rate_are_in_the_price() -> None:
     view = View(m=[deployment(input_per_token="0.000001", output_per_token="0.000003")])
-    found = book(view, btc_usd={"fixed": "60000.5"}, margin="0.05").price("m")
+    made = book(view, btc_usd={"fixed": "60000.5"}, margin="0.05")
+    priced = made.priced("m", made.msat_per_usd(Decimal("60000.5")))
+    found = None if priced is None else priced.price
     exact = Decimal(100_000_000_000) / Decimal("60000.5") * Decimal("1.05")
     assert found is not None
     assert found.input_msat_per_mtok - 1 < exact <= found.input_msat_per_mtok
@@ -64,17 +72,17 @@ def test_the_table_stands_before_usd_and_globs_after_names() -> None:
     )
     prices = {"a": {"input_msat_per_mtok": 1, "output_msat_per_mtok": 1}, "a*": {"request_msat": 7}}
     found = book(view, prices=prices, **RATE)
-    assert found.price("a") == ModelPrice(input_msat_per_mtok=1, output_msat_per_mtok=1)
-    assert found.price("ab") == ModelPrice(request_msat=7)
-    assert found.price("c") is None
+    assert price_in(found, "a") == ModelPrice(input_msat_per_mtok=1, output_msat_per_mtok=1)
+    assert price_in(found, "ab") == ModelPrice(request_msat=7)
+    assert price_in(found, "c") is None
 
 
 def test_a_price_in_the_table_sells_nothing_that_litellm_does_not_serve() -> None:
-    assert book(View(), prices={"*": {"request_msat": 7}}).price("nobody") is None
+    assert price_in(book(View(), prices={"*": {"request_msat": 7}}), "nobody") is None
 
 
 def test_without_a_rate_usd_prices_count_for_nothing() -> None:
-    assert book(View(m=[deployment(input_per_token="1", output_per_token="1")])).price("m") is None
+    assert price_in(book(View(m=[deployment(input_per_token="1", output_per_token="1")])), "m") is None
 
 
 def test_the_dearest_of_all_that_may_answer_is_asked() -> None:
@@ -84,25 +92,32 @@ def test_the_dearest_of_all_that_may_answer_is_asked() -> None:
             deployment("fallback", input_per_token="0.000001", output_per_token="0.000004"),
         ]
     )
-    found = book(view, **RATE).price("m")
+    found = price_in(book(view, **RATE), "m")
     assert found is not None
     assert (found.dearest_input, found.dearest_output) == (2_000_000, 4_000_000)
 
 
 def test_a_fallback_without_a_price_makes_the_model_unsellable() -> None:
     view = View(m=[deployment("m"), deployment("fallback")])
-    assert book(view, prices={"m": {"request_msat": 1}}).price("m") is None
-
-
-def test_a_chat_is_not_sold_where_only_the_prompt_has_a_price() -> None:
-    found = book(View(m=[deployment()]), prices={"m": {"input_msat_per_mtok": 5}})
-    assert found.price("m", "chat") is None
-    assert found.price("m", "embeddings") == found.price("m") == ModelPrice(input_msat_per_mtok=5)
+    assert price_in(book(view, prices={"m": {"request_msat": 1}}), "m") is None
 
 
 def test_what_the_operator_gives_away_is_free() -> None:
     found = book(View(m=[deployment()]), prices={"m": {"input_msat_per_mtok": 0}})
-    assert found.price("m", "chat") == ModelPrice()
+    assert price_in(found, "m") == ModelPrice()
+
+
+def test_a_usd_price_without_a_rate_is_told_from_no_price() -> None:
+    view = View(
+        usd=[deployment("usd", input_per_token="1", output_per_token="1")],
+        both=[deployment("own"), deployment("usd", input_per_token="1", output_per_token="1")],
+        own=[deployment("own")],
+        none=[deployment("none")],
+    )
+    found = book(view, prices={"own": {"request_msat": 7}}, **RATE)
+    assert found.priced("usd", None) == found.priced("both", None) == Priced("usd", None)
+    assert found.priced("own", None) == Priced("config", ModelPrice(request_msat=7))
+    assert found.priced("none", None) is None
 
 
 def test_limits_of_the_deployment_fill_those_that_the_price_lacks() -> None:
@@ -116,23 +131,34 @@ def test_limits_of_the_deployment_fill_those_that_the_price_lacks() -> None:
 def test_prices_are_looked_up_again_when_litellm_loads_its_router_anew() -> None:
     view = View(m=[deployment()])
     found = book(view, prices={"m": {"request_msat": 1}})
-    assert found.price("m") is not None
-    assert (found.price("m"), view.asked) == (ModelPrice(request_msat=1), 1)
+    assert price_in(found, "m") is not None
+    assert (price_in(found, "m"), view.asked) == (ModelPrice(request_msat=1), 1)
     view.models, view.at = {}, object()
-    assert found.price("m") is None
+    assert price_in(found, "m") is None
 
 
 def test_made_up_names_do_not_fill_the_memory() -> None:
     view = View(m=[deployment()])
     found = book(view, prices={"m": {"request_msat": 1}})
     for n in range(3000):
-        assert found.price(f"made-up-{n}") is None
+        assert price_in(found, f"made-up-{n}") is None
     assert len(found._known) <= 1001
 
 
-def test_all_prices_are_those_that_can_be_paid() -> None:
+@pytest.mark.anyio
+async def test_all_that_is_priced_is_listed_and_listed_anew_with_a_new_router() -> None:
     view = View(a=[deployment("a")], b=[deployment("b")])
-    assert book(view, prices={"a": {"request_msat": 1}}).all_prices() == {"a": ModelPrice(request_msat=1)}
+    found = book(view, prices={"a": {"request_msat": 1}})
+    assert not found.is_listed
+    await found.list_models()
+    assert found.all_priced(None) == {"a": Priced("config", ModelPrice(request_msat=1))}
+    asked = view.asked
+    await found.list_models()
+    assert (view.asked, found.is_listed) == (asked, True)
+    view.models, view.at = {}, object()
+    assert not found.is_listed
+    await found.list_models()
+    assert found.all_priced(None) == {}
 
 
 @pytest.mark.parametrize(

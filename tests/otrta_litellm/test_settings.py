@@ -1,10 +1,13 @@
 """Settings: one sentence for the first thing that is wrong, naming its key."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from otrta_core import ModelPrice, Unit
+from otrta_litellm.rate_settings import BtcUsd
+from otrta_litellm.rates import RateRules
 from otrta_litellm.settings import SettingsError, load_settings, store_url
 
 GOOD = {"store": "gateway", "mints": "https://a.example"}
@@ -73,7 +76,19 @@ def test_prices_are_of_whole_msat() -> None:
         ("margin", {"margin": "-1"}),
         ("margin", {"margin": "five"}),
         ("btc_usd", {"btc_usd": "100000"}),
-        ("btc_usd.fixed", {"btc_usd": {}}),
+        ("btc_usd", {"btc_usd": {}}),
+        ("btc_usd", {"btc_usd": {"fixed": "0"}}),
+        ("btc_usd", {"btc_usd": {"fixed": "1", "every_s": 60}}),
+        ("btc_usd.feeds", {"btc_usd": {"feeds": "all"}}),
+        ("btc_usd.feeds.0.format", {"btc_usd": {"feeds": [{"format": "gemini"}]}}),
+        ("btc_usd.feeds.0", {"btc_usd": {"feeds": [{"format": "kraken", "url": "http://feed.example/"}]}}),
+        ("btc_usd.feeds.0", {"btc_usd": {"feeds": [{"format": "kraken", "url": "https://u:p@a.example"}]}}),
+        ("btc_usd.feeds.0", {"btc_usd": {"feeds": [{"format": "kraken", "url": "file:///etc/passwd"}]}}),
+        ("btc_usd", {"btc_usd": {"feeds": "public", "min_feeds": 4}}),
+        ("btc_usd", {"btc_usd": {"feeds": "public", "max_jump": "1"}}),
+        ("btc_usd.max_jump", {"btc_usd": {"feeds": "public", "max_jump": "-0.1"}}),
+        ("btc_usd", {"btc_usd": {"feeds": "public", "every_s": 400}}),
+        ("btc_usd.max_age_s", {"btc_usd": {"feeds": "public", "max_age_s": 10}}),
         ("btc_usd.fixed", {"btc_usd": {"fixed": "1e5"}}),
         ("btc_usd.feed", {"btc_usd": {"fixed": "1", "feed": "x"}}),
         ("prices", {"prices": [1]}),
@@ -96,6 +111,26 @@ def test_what_is_wrong_is_named_in_one_sentence(key: str, values: dict[str, obje
         f"callback_settings.otrta.{key}" if key else "callback_settings.otrta"
     )
     assert "\n" not in caught.value.message
+
+
+def test_public_feeds_are_the_three_that_are_known() -> None:
+    found = load_settings(GOOD | {"btc_usd": {"feeds": "public"}}, {}).btc_usd
+    assert found is not None
+    assert [feed.format for feed in found.feeds] == ["kraken", "coinbase", "bitstamp"]
+    assert all(feed.address.startswith("https://") for feed in found.feeds)
+    assert found.rules == RateRules(max_age_s=600, max_jump=Decimal("0.05"), min_feeds=2)
+
+
+def test_feeds_of_ones_own_may_be_on_this_machine() -> None:
+    feeds = [{"format": "kraken", "url": "http://127.0.0.1:9/x"}]
+    found = load_settings(GOOD | {"btc_usd": {"feeds": feeds}}, {}).btc_usd
+    assert found is not None
+    assert (found.feeds[0].address, found.least_feeds) == ("http://127.0.0.1:9/x", 1)
+
+
+def test_unquoted_figures_are_taken_as_they_stand() -> None:
+    found = load_settings(GOOD | {"margin": 0.05, "btc_usd": {"fixed": 100000}}, {})
+    assert (found.margin, found.btc_usd) == ("0.05", BtcUsd(fixed="100000"))
 
 
 def test_settings_that_are_no_mapping_are_refused() -> None:

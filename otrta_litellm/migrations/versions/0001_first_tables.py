@@ -49,4 +49,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("y"),
     )
     op.create_index(op.f("ix_payment_proofs_payment_id"), "payment_proofs", ["payment_id"], unique=False)
+    op.create_table(
+        "price_tables",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("prices", sa.Text(), nullable=False),
+        sa.Column("msat_per_usd", sa.String(), nullable=True),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("made_at", sa.Float(), nullable=False),
+        sa.Column("prices_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_index(op.f("ix_price_tables_prices_until"), "price_tables", ["prices_until"], unique=False)
+    op.create_table(
+        "btc_rate",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("usd", sa.String(), nullable=True),
+        sa.Column("at", sa.Float(), nullable=True),
+        sa.Column("doubted_usd", sa.String(), nullable=True),
+        sa.Column("doubted_at", sa.Float(), nullable=True),
+        sa.Column("seen", sa.Integer(), nullable=False),
+        sa.Column("polled_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
     # ### end Alembic commands ###
