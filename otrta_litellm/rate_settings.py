@@ -16,8 +16,16 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Share = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")]
-Usd = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,8})?$")]
+Share = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$", description='a fraction: "0.05" is five per cent'),
+]
+Usd = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,8})?$", description='dollars for a bitcoin, such as "100000"'),
+]
 
 
 class _Model(BaseModel):
@@ -56,8 +64,11 @@ class BtcUsd(_Model):
         every_s: how often they are asked.
     """
 
-    fixed: Usd | None = None
-    feeds: Annotated[tuple[FeedSetting, ...], Field(max_length=20)] = ()
+    fixed: Annotated[Usd | None, Field(description='dollars for a bitcoin, such as "100000"')] = None
+    feeds: Annotated[
+        tuple[FeedSetting, ...],
+        Field(max_length=20, description="public, or a list of up to 20 such as {format: kraken}"),
+    ] = ()
     max_age_s: Annotated[int, Field(ge=120, le=86_400)] = 600
     max_jump: Share = "0.05"
     min_feeds: Annotated[int, Field(ge=1, le=20)] | None = None

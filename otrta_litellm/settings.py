@@ -1,25 +1,24 @@
 """The gateway's settings: ``callback_settings.otrta`` in LiteLLM's config, or ``OTRTA_GATEWAY_<KEY>``."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from otrta_core import ModelPrice, OtrtaError, Unit
 from otrta_litellm.rate_settings import BtcUsd, Share
+from otrta_litellm.setting_faults import ENV_PREFIX, SettingsError, name_of, sentence
+from otrta_litellm.setting_sources import gathered
 from otrta_wallet.mint_url import normalize_mint_url
 
-ENV_PREFIX = "OTRTA_GATEWAY_"
+__all__ = ["ENV_PREFIX", "BtcUsd", "GatewaySettings", "SettingsError", "load_settings", "store_url"]
+
 STORE_FILE = "gateway.sqlite3"
-
-
-class SettingsError(OtrtaError):
-    """A setting is missing or wrong; the message names its key and the fix."""
-
-    code = "settings_invalid"
-    http_status = 500
 
 
 class _Model(BaseModel):
@@ -51,13 +50,15 @@ class GatewaySettings(_Model):
         claim_days: how long unspent change can be fetched again.
     """
 
-    store: str
-    mints: tuple[str, ...]
+    store: Annotated[str, Field(description="a directory, or the SQLAlchemy URL of a database of its own")]
+    mints: Annotated[tuple[str, ...], Field(description="the URLs of mints, with commas between them")]
     unit: Unit = Unit.MSAT
     redeem: Literal["before"] = "before"
     lock: Literal["off", "accepted"] = "accepted"
     margin: Share = "0"
-    btc_usd: BtcUsd | None = None
+    btc_usd: Annotated[
+        BtcUsd | None, Field(description='a mapping, such as {fixed: "100000"} or {feeds: public}')
+    ] = None
     prices: dict[str, ModelPrice] = {}
     rounding: Literal["up", "down", "stochastic"] = "up"
     allow_zero: bool = False
@@ -76,22 +77,55 @@ class GatewaySettings(_Model):
     def _several(cls, value: Any) -> Any:
         urls = value.split(",") if isinstance(value, str) else value
         if not isinstance(urls, list | tuple) or not all(isinstance(url, str) for url in urls):
-            raise ValueError("must be a list of URLs, or one text with commas between them")
-        found = tuple(dict.fromkeys(normalize_mint_url(url) for url in urls if url.strip()))
+            raise ValueError("give a list of URLs, or one text with commas between them")
+        try:
+            found = tuple(dict.fromkeys(normalize_mint_url(url) for url in urls if url.strip()))
+        except OtrtaError as error:
+            raise ValueError(error.message) from None
         if not found:
-            raise ValueError("must name at least one mint")
+            raise ValueError("name at least one mint, by its URL")
         return found
 
     @field_validator("prices", mode="before")
     @classmethod
     def _prices(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise ValueError("must map model names to prices")
+            raise ValueError("give a mapping of model names to prices")
         known = set(ModelPrice.__dataclass_fields__)
+        found = {}
         for model, price in value.items():
             if not isinstance(price, Mapping) or not price or price.keys() - known:
-                raise ValueError(f"{model}: a price has the keys {', '.join(sorted(known))}")
-        return {str(model): ModelPrice.from_dict(price) for model, price in value.items()}
+                raise ValueError(f"{model}: a price has one or more of the keys {', '.join(sorted(known))}")
+            try:
+                found[str(model)] = ModelPrice.from_dict(price)
+            except OtrtaError as error:
+                raise ValueError(f"{model}: {error.message}") from None
+        return found
+
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("give a directory or a database URL")
+        if "://" not in value:
+            return value
+        try:
+            url = make_url(value)
+        except ArgumentError:
+            raise ValueError("this URL cannot be read: write it as postgresql://user@host/name") from None
+        backend = url.get_backend_name()
+        if backend not in ("sqlite", "postgresql", "postgres"):
+            raise ValueError("the database must be SQLite or PostgreSQL: begin its URL with postgresql://")
+        if backend == "sqlite" and url.database in (None, "", ":memory:"):
+            raise ValueError("a store in memory would end with the process: name a file or a directory")
+        if backend != "sqlite" and importlib.util.find_spec("psycopg") is None:
+            raise ValueError("PostgreSQL needs psycopg: pip install 'otrta[postgres]'")
+        return value
+
+    @property
+    def store_is_shared(self) -> bool:
+        """Whether several processes can have the store open."""
+        return not self.store_url.startswith("sqlite")
 
     @property
     def store_url(self) -> str:
@@ -109,26 +143,29 @@ def load_settings(
 ) -> GatewaySettings:
     """Read the settings; a variable ``OTRTA_GATEWAY_<KEY>`` stands before the config's key.
 
+    Args:
+        values: ``callback_settings.otrta``, or None where there is none.
+        environ: the process's variables.
+
     Raises:
         SettingsError: one sentence for the first thing that is wrong, naming its key.
     """
-    if values is not None and not isinstance(values, Mapping):
-        raise SettingsError("callback_settings.otrta must be a mapping of settings")
-    merged = dict(values or {})
-    for key in GatewaySettings.model_fields:
-        if (text := environ.get(ENV_PREFIX + key.upper())) is not None:
-            merged[key] = text
+    merged, origins = gathered(values, GatewaySettings.model_fields, environ)
     for key in ("store", "mints"):
-        if not merged.get(key):
+        if merged.get(key) in (None, ""):
+            description = GatewaySettings.model_fields[key].description
             raise SettingsError(
-                f"callback_settings.otrta.{key} is not set: set it there or as {ENV_PREFIX}{key.upper()}"
+                f"{name_of([key])} is not set: set it there or as {ENV_PREFIX}{key.upper()}, to {description}"
             )
+    if merged["store"] == environ.get("DATABASE_URL"):
+        raise SettingsError(f"{name_of(['store'])} is LiteLLM's own DATABASE_URL: name another database")
     try:
         return GatewaySettings.model_validate(merged)
-    except OtrtaError as error:
-        raise SettingsError(f"callback_settings.otrta: {error.message}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"callback_settings.otrta.{key}: {reason}") from None
+    except ValidationError as invalid:
+        faults = invalid.errors(include_url=False)
+        # a key that is misspelt is often also one that is missing
+        first = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
+        origin = origins.get(str(first["loc"][0])) if first["loc"] else None
+        fault = sentence(GatewaySettings, first, origin)
+    # raised here, so that no traceback shows the validator's error, which holds the values
+    raise SettingsError(fault)

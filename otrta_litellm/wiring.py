@@ -9,11 +9,9 @@ None, leaves the operator's own ``custom_auth`` and LiteLLM's keys exactly as th
 """
 
 import importlib.util
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from types import CodeType, ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -26,11 +24,20 @@ from otrta_litellm.admission import custom_auth
 _log = structlog.get_logger(__name__)
 
 _MAY_STAND_OUTSIDE = ("starlette.", "fastapi.", "opentelemetry.")
-_STARTUP_FAILED = 3  # uvicorn's and gunicorn's code for "do not start this worker again"
 
 
 class WiringError(Exception):
     """This LiteLLM is not built the way the gateway needs; the message says what is missing."""
+
+
+class BuiltOtherwise(WiringError):
+    """A part of LiteLLM is not where the gateway could guard it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: this LiteLLM cannot be guarded. Take out what changes its app, or install the version "
+            "that otrta[gateway] names."
+        )
 
 
 def install(gate_factory: Callable[[ASGIApp], ASGIApp]) -> None:
@@ -72,7 +79,7 @@ def run_at_shutdown(close: Callable[[], Awaitable[None]]) -> None:
     proxy_server, _ = _litellm()
     lifespan = getattr(proxy_server.proxy_startup_event, "__wrapped__", None)
     if not _calls_global(lifespan, "proxy_shutdown_event"):
-        raise WiringError("LiteLLM's lifespan no longer calls proxy_shutdown_event.")
+        raise BuiltOtherwise("LiteLLM's lifespan does not call proxy_shutdown_event")
     litellm_shutdown: Callable[..., Awaitable[None]] = proxy_server.proxy_shutdown_event
 
     async def shutdown(*args: Any, **kwargs: Any) -> None:
@@ -83,18 +90,6 @@ def run_at_shutdown(close: Callable[[], Awaitable[None]]) -> None:
         await litellm_shutdown(*args, **kwargs)
 
     proxy_server.proxy_shutdown_event = shutdown
-
-
-def refuse_start(message: str) -> NoReturn:
-    """End this worker before it serves, with one line on stderr and exit code 3.
-
-    An exception or ``SystemExit`` would come out as the lifespan's traceback; nothing is open yet that needs
-    closing.
-    """
-    sys.stdout.flush()
-    sys.stderr.write(f"otrta: {' '.join(message.split())}\n")
-    sys.stderr.flush()
-    os._exit(_STARTUP_FAILED)
 
 
 def _litellm() -> tuple[Any, ModuleType]:
@@ -119,17 +114,17 @@ def _require_outermost(stack: ASGIApp | None) -> None:
     layer: object = stack
     while layer is not None and not isinstance(layer, _Outermost):
         if not type(layer).__module__.startswith(_MAY_STAND_OUTSIDE):
-            raise WiringError(f"{type(layer).__qualname__} stands before the gate.")
+            raise BuiltOtherwise(f"{type(layer).__qualname__} stands before the gate")
         layer = getattr(layer, "app", None)
     if layer is None:
-        raise WiringError("LiteLLM's app did not take the gate into its middleware stack.")
+        raise BuiltOtherwise("LiteLLM's app did not take the gate into its middleware stack")
 
 
 def _chain_auth(auth: ModuleType) -> None:
     """Ask our ``custom_auth`` first, then whatever LiteLLM would have asked."""
     builder = getattr(auth, "user_api_key_auth_builder", None)
     if not _calls_global(builder, "enterprise_custom_auth") or not hasattr(auth, "enterprise_custom_auth"):
-        raise WiringError("LiteLLM's auth no longer asks enterprise_custom_auth.")
+        raise BuiltOtherwise("LiteLLM's auth does not ask enterprise_custom_auth")
     enterprise = auth.enterprise_custom_auth
 
     async def admitted_or_litellm(

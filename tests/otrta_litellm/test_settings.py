@@ -1,16 +1,28 @@
 """Settings: one sentence for the first thing that is wrong, naming its key."""
 
+import contextlib
+import re
+from collections.abc import Iterator
 from decimal import Decimal
+from math import nan
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from otrta_core import ModelPrice, Unit
 from otrta_litellm.rate_settings import BtcUsd
 from otrta_litellm.rates import RateRules
-from otrta_litellm.settings import SettingsError, load_settings, store_url
+from otrta_litellm.setting_faults import _model_in
+from otrta_litellm.setting_sources import MAX_FILE_BYTES
+from otrta_litellm.settings import GatewaySettings, SettingsError, load_settings, store_url
 
 GOOD = {"store": "gateway", "mints": "https://a.example"}
+
+
+def feed(**values: str) -> dict[str, object]:
+    """The settings of one feed."""
+    return {"btc_usd": {"feeds": [values]}}
 
 
 def test_the_least_that_is_needed_is_a_store_and_a_mint() -> None:
@@ -58,59 +70,117 @@ def test_prices_are_of_whole_msat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "values"),
+    ("values", "sentence"),
     [
-        ("store", {"store": None}),
-        ("store", {"store": ""}),
-        ("store", {"store": 5}),
-        ("mints", {"mints": None}),
-        ("mints", {"mints": []}),
-        ("mints", {"mints": " , "}),
-        ("mints", {"mints": {"a": "b"}}),
-        ("mints", {"mints": [5]}),
-        ("", {"mints": "ftp://a.example"}),
-        ("", {"mints": "https://user:pass@a.example"}),
-        ("unit", {"unit": "usd"}),
-        ("redeem", {"redeem": "after"}),
-        ("lock", {"lock": "maybe"}),
-        ("margin", {"margin": "-1"}),
-        ("margin", {"margin": "five"}),
-        ("btc_usd", {"btc_usd": "100000"}),
-        ("btc_usd", {"btc_usd": {}}),
-        ("btc_usd", {"btc_usd": {"fixed": "0"}}),
-        ("btc_usd", {"btc_usd": {"fixed": "1", "every_s": 60}}),
-        ("btc_usd.feeds", {"btc_usd": {"feeds": "all"}}),
-        ("btc_usd.feeds.0.format", {"btc_usd": {"feeds": [{"format": "gemini"}]}}),
-        ("btc_usd.feeds.0", {"btc_usd": {"feeds": [{"format": "kraken", "url": "http://feed.example/"}]}}),
-        ("btc_usd.feeds.0", {"btc_usd": {"feeds": [{"format": "kraken", "url": "https://u:p@a.example"}]}}),
-        ("btc_usd.feeds.0", {"btc_usd": {"feeds": [{"format": "kraken", "url": "file:///etc/passwd"}]}}),
-        ("btc_usd", {"btc_usd": {"feeds": "public", "min_feeds": 4}}),
-        ("btc_usd", {"btc_usd": {"feeds": "public", "max_jump": "1"}}),
-        ("btc_usd.max_jump", {"btc_usd": {"feeds": "public", "max_jump": "-0.1"}}),
-        ("btc_usd", {"btc_usd": {"feeds": "public", "every_s": 400}}),
-        ("btc_usd.max_age_s", {"btc_usd": {"feeds": "public", "max_age_s": 10}}),
-        ("btc_usd.fixed", {"btc_usd": {"fixed": "1e5"}}),
-        ("btc_usd.feed", {"btc_usd": {"fixed": "1", "feed": "x"}}),
-        ("prices", {"prices": [1]}),
-        ("prices", {"prices": {"m": 5}}),
-        ("prices", {"prices": {"m": {}}}),
-        ("prices", {"prices": {"m": {"input": 5}}}),
-        ("", {"prices": {"m": {"input_msat_per_mtok": -5}}}),
-        ("", {"prices": {"m": {"input_msat_per_mtok": 0.5}}}),
-        ("rounding", {"rounding": "nearest"}),
-        ("max_proofs", {"max_proofs": 0}),
-        ("max_token_bytes", {"max_token_bytes": "many"}),
-        ("claim_days", {"claim_days": 0}),
-        ("made_up", {"made_up": 1}),
+        ({"store": None}, "store is not set: set it there or as OTRTA_GATEWAY_STORE, to a directory, or"),
+        ({"store": ""}, "store is not set"),
+        ({"store": " "}, "store: give a directory or a database URL"),
+        ({"store": 5}, "store must be a directory, or the SQLAlchemy URL of a database of its own"),
+        ({"store": "mysql://a/b"}, "store: the database must be SQLite or PostgreSQL"),
+        ({"store": "://"}, "store: this URL cannot be read"),
+        ({"store": "sqlite://"}, "store: a store in memory would end with the process"),
+        ({"mints": None}, "mints is not set: set it there or as OTRTA_GATEWAY_MINTS, to the URLs of mints"),
+        ({"mints": []}, "mints: name at least one mint"),
+        ({"mints": " , "}, "mints: name at least one mint"),
+        ({"mints": {"a": "b"}}, "mints: give a list of URLs, or one text with commas between them"),
+        ({"mints": [5]}, "mints: give a list of URLs"),
+        ({"mints": "ftp://a.example"}, "mints: a mint's URL begins with https:// or http://"),
+        ({"mints": "https://user:pass@a.example"}, "mints: a mint's URL has no user, query or fragment"),
+        ({"unit": "usd"}, "unit must be msat or sat"),
+        ({"unit": None}, "unit is empty: give it a value, or take the line out"),
+        ({"redeem": "after"}, "redeem must be before"),
+        ({"lock": "maybe"}, "lock must be off"),
+        ({"margin": "-1"}, 'margin must be a fraction: "0.05" is five per cent'),
+        ({"margin": "five"}, "margin must be a fraction"),
+        ({"margin": True}, "margin must be a fraction"),
+        ({"btc_usd": "100000"}, "btc_usd must be a mapping, such as {fixed:"),
+        ({"btc_usd": {"fixed": "1e5"}}, "btc_usd.fixed must be dollars for a bitcoin"),
+        ({"btc_usd": {"fixd": "1"}}, "btc_usd.fixd is no setting: did you mean fixed?"),
+        ({"btc_usd": {}}, "btc_usd: set fixed to a rate such as"),
+        ({"btc_usd": {"fixed": "0"}}, "btc_usd: fixed must be more than zero"),
+        ({"btc_usd": {"fixed": "1", "every_s": 60}}, "btc_usd: a fixed rate needs no every_s"),
+        ({"btc_usd": {"feeds": "all"}}, "btc_usd.feeds must be public, or a list of up to 20"),
+        (feed(format="gemini"), "btc_usd.feeds.0.format must be kraken, coinbase or bitstamp"),
+        (feed(fromat="kraken"), "btc_usd.feeds.0.fromat is no setting: did you mean format?"),
+        (
+            feed(format="kraken", url="http://feed.example/"),
+            "btc_usd.feeds.0: a feed's url begins with https",
+        ),
+        (
+            feed(format="kraken", url="https://u:p@a.example"),
+            "btc_usd.feeds.0: a feed's url begins with https",
+        ),
+        (feed(format="kraken", url="file:///etc/passwd"), "btc_usd.feeds.0: a feed's url begins"),
+        ({"btc_usd": {"feeds": "public", "min_feeds": 4}}, "btc_usd: min_feeds is more than the 3 feeds"),
+        ({"btc_usd": {"feeds": "public", "max_jump": "1"}}, "btc_usd: max_jump must be a share"),
+        ({"btc_usd": {"feeds": "public", "max_jump": "-0.1"}}, "btc_usd.max_jump must be a fraction"),
+        (
+            {"btc_usd": {"feeds": "public", "every_s": 400}},
+            "btc_usd: max_age_s must be at least twice every_s",
+        ),
+        (
+            {"btc_usd": {"feeds": "public", "max_age_s": 10}},
+            "btc_usd.max_age_s must be a whole number from 120",
+        ),
+        ({"prices": [1]}, "prices: give a mapping of model names to prices"),
+        ({"prices": {"m": 5}}, "prices: m: a price has one or more of the keys "),
+        ({"prices": {"m": {}}}, "prices: m: a price has one or more of the keys "),
+        ({"prices": {"m": {"input": 5}}}, "prices: m: a price has one or more of the keys "),
+        (
+            {"prices": {"m": {"input_msat_per_mtok": -5}}},
+            "prices: m: input_msat_per_mtok must be a whole number",
+        ),
+        (
+            {"prices": {"m": {"input_msat_per_mtok": 0.5}}},
+            "prices: m: input_msat_per_mtok must be a whole number",
+        ),
+        ({"rounding": "nearest"}, "rounding must be up, down or stochastic"),
+        ({"max_proofs": 0}, "max_proofs must be a whole number from 1 to 1000"),
+        ({"max_token_bytes": "many"}, "max_token_bytes must be a whole number from 1024 to 1048576"),
+        ({"claim_days": 0.5}, "claim_days must be a whole number from 1 to 36500"),
+        ({"allow_zero": "perhaps"}, "allow_zero must be true or false"),
+        ({"max_proof": 1}, "max_proof is no setting: did you mean max_proofs?"),
+        ({"zzz": 1}, "zzz is no setting: docs/gateway.md lists all"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_sentence(key: str, values: dict[str, object]) -> None:
+def test_what_is_wrong_is_named_in_one_sentence_that_says_what_is_right(
+    values: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(GOOD | values, {})
-    assert caught.value.message.startswith(
-        f"callback_settings.otrta.{key}" if key else "callback_settings.otrta"
-    )
+    assert caught.value.message.startswith(f"callback_settings.otrta.{sentence}")
     assert "\n" not in caught.value.message
+    assert caught.value.__context__ is None
+
+
+def nested(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all settings, those inside others too."""
+    for name, field in model.model_fields.items():
+        yield (*path, name)
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            yield from nested(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(nested(GatewaySettings)), ids=".".join)
+def test_whatever_is_set_the_operator_reads_plain_words(path: tuple[str, ...]) -> None:
+    said = []
+    for value in (None, "", "hunter2", [], ["hunter2"], {}, {"hunter2": 1}, -1, 0.5, 10**30, True, nan):
+        given: object = value
+        for key in reversed(path[1:]):
+            given = {key: given}
+        with contextlib.suppress(SettingsError):
+            load_settings(GOOD | {path[0]: given}, {})
+            continue
+        with pytest.raises(SettingsError) as caught:
+            load_settings(GOOD | {path[0]: given}, {})
+        said.append(caught.value.message)
+    assert said
+    assert [line for line in said if not line.startswith(f"callback_settings.otrta.{path[0]}")] == []
+    unread = re.compile(
+        "[Ii]nput should|[Vv]alid |pattern|dictionary|instance|required|unable|permitted|otherwise"
+    )
+    assert [line for line in said if unread.search(line)] == []
 
 
 def test_public_feeds_are_the_three_that_are_known() -> None:
@@ -133,13 +203,53 @@ def test_unquoted_figures_are_taken_as_they_stand() -> None:
     assert (found.margin, found.btc_usd) == ("0.05", BtcUsd(fixed="100000"))
 
 
+def test_structured_settings_are_json_in_the_environment() -> None:
+    environ = {
+        "OTRTA_GATEWAY_PRICES": '{"m": {"request_msat": 7}}',
+        "OTRTA_GATEWAY_MINTS": ' ["https://c.example", "https://d.example"]',
+        "OTRTA_GATEWAY_BTC_USD": '{"fixed": "5"}',
+    }
+    found = load_settings(GOOD, environ)
+    assert found.prices == {"m": ModelPrice(request_msat=7)}
+    assert found.mints == ("https://c.example", "https://d.example")
+    with pytest.raises(SettingsError, match="OTRTA_GATEWAY_PRICES begins like JSON and is none"):
+        load_settings(GOOD, {"OTRTA_GATEWAY_PRICES": "{m: 5"})
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://otrta:hunter2@db/otrta\n")
+    name = "OTRTA_GATEWAY_STORE_FILE"
+    assert load_settings(GOOD, {name: str(secret)}).store == "postgresql://otrta:hunter2@db/otrta"
+    with pytest.raises(SettingsError, match="OTRTA_GATEWAY_STORE and OTRTA_GATEWAY_STORE_FILE are both set"):
+        load_settings(GOOD, {name: str(secret), "OTRTA_GATEWAY_STORE": "x"})
+    for content, reason in (
+        (b"", "empty"),
+        (b"\xff", "not UTF-8"),
+        (b"a" * (MAX_FILE_BYTES + 1), "too large"),
+    ):
+        secret.write_bytes(content)
+        with pytest.raises(SettingsError, match=f"{name} names a file that .*{reason}"):
+            load_settings(GOOD, {name: str(secret)})
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load_settings(GOOD, {name: str(tmp_path / "none")})
+
+
+def test_the_store_is_not_litellms_database() -> None:
+    environ = {"DATABASE_URL": "postgresql://db/litellm"}
+    with pytest.raises(SettingsError, match="LiteLLM's own DATABASE_URL"):
+        load_settings(GOOD | {"store": "postgresql://db/litellm"}, environ)
+
+
 def test_settings_that_are_no_mapping_are_refused() -> None:
     with pytest.raises(SettingsError, match="must be a mapping"):
         load_settings(["store"], {})  # type: ignore[arg-type]
 
 
 def test_what_is_wrong_in_the_environment_is_named_too() -> None:
-    with pytest.raises(SettingsError, match=r"callback_settings\.otrta\.unit"):
+    with pytest.raises(
+        SettingsError, match=r"^OTRTA_GATEWAY_UNIT \(callback_settings\.otrta\.unit\) must be"
+    ):
         load_settings(GOOD, {"OTRTA_GATEWAY_UNIT": "dollars"})
 
 
