@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, exists, func, select, update
 
 from otrta_core import OtrtaError, Proof, Settlement, Token, Unit, pick_exact
 from otrta_litellm import payments
-from otrta_litellm.payments import Payment
+from otrta_litellm.payments import LeaseLost, Payment
+from otrta_litellm.schema import payments as payments_table
 from otrta_wallet import Wallet, at_hand, journal, store
 from otrta_wallet.custody import DEBT
 from otrta_wallet.schema import ProofStatus, proofs
 
 MAX_CHANGE_BYTES = 4000
-
 
 CHANGE_WITHIN_S = 5.0
 """How long a swap for change may take before it is owed; the caller's answer waits for it."""
@@ -27,15 +27,18 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
     """Settle a redeemed payment and make its change, as far as that is possible now.
 
     Returns:
-        The payment as it is now: ``change_due`` says that the change is owed and not yet made. A payment
-        that somebody else settled first is returned as they left it.
+        The payment as it is now: ``change_due`` says that the change is owed and not yet made. One that was
+        settled before is returned as it was left.
+
+    Raises:
+        LeaseLost: another worker took this one for dead and settles the payment, or has.
 
     Cancelled, it is settled or not; what is then missing is done by recovery.
     """
     lasting = frozenset(k.id for k in wallet.mints.keysets(payment.mint).values() if k.active)
 
     def in_one_go(conn: Connection, now: float) -> Payment:
-        if payments.settle(conn, now, payment.id, settled, outcome) and settled.change:
+        if payments.settle(conn, now, payment, settled, outcome) and settled.change:
             chosen = at_hand.take(
                 conn,
                 payment.mint,
@@ -49,6 +52,8 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
         return payments.load(conn, payment.id)
 
     current = await wallet.transactions.run(in_one_go)
+    if (current.owner, current.lease) != (payment.owner, payment.lease):
+        raise LeaseLost("another worker of this gateway settles this payment")
     if current.change_due:
         with suppress(Exception):  # the call is settled and its answer has to go out: recovery tries again
             return await make_due_change(wallet, current)
@@ -86,11 +91,10 @@ async def make_due_change(wallet: Wallet, payment: Payment) -> Payment:
 
 def free_what_nobody_is_owed(conn: Connection, now: float) -> None:
     """Make proofs available again that are held for a debt which has been paid with others."""
-    owed = [DEBT + payment.id for payment in payments.with_change_due(conn)]
+    debtor = func.substr(proofs.c.holder, len(DEBT) + 1)
+    owed = exists().where(payments_table.c.id == debtor, payments_table.c.change_due)
     forgotten = select(proofs.c.y).where(
-        proofs.c.status == ProofStatus.HELD,
-        proofs.c.holder.like(f"{DEBT}%"),
-        proofs.c.holder.not_in(owed),
+        proofs.c.status == ProofStatus.HELD, proofs.c.holder.like(f"{DEBT}%"), ~owed
     )
     freed = update(proofs).where(proofs.c.y.in_(forgotten.with_for_update(skip_locked=True)))
     conn.execute(freed.values(status=ProofStatus.AVAILABLE, holder=None, changed_at=now))
@@ -108,7 +112,7 @@ def _hand_over(
     text = token.encode()
     if len(text) > MAX_CHANGE_BYTES:
         text = token.without_dleq().encode()
-    if payments.put_change(conn, now, payment.id, text):
+    if payments.put_change(conn, now, payment, text):
         store.move_proofs(
             conn,
             [proof.Y for proof in chosen],

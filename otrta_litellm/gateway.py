@@ -1,10 +1,10 @@
 """The gateway as a whole: it opens the wallet, keeps mints and debts in order, and settles what died."""
 
-import os
+import random
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import anyio
 import structlog
@@ -30,7 +30,11 @@ from otrta_wallet.schema import ProofStatus
 
 VERSION_TABLE = "gateway_version"
 RECOVER_EVERY_S = 5.0
-CLAIMS_EVERY_S = 60.0
+CLAIMS_EVERY_S = 20.0
+
+CLAIMS_AT_ONCE = 50
+"""Of how many payments a mint is asked at once whether their change is spent; each has some 15 proofs."""
+
 STARTUP_S = 15.0
 FIRST_LOOK_S = 8.0
 """How long the mints may take at the start before calls are served."""
@@ -54,7 +58,6 @@ class Gateway:
         self.till = Till(settings)
         self.held = HeldBytes(settings.buffer_total_bytes)
         self.running: set[str] = set()
-        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._ready = anyio.Event()
         self._wallet: Wallet | None = None
         self._checkout: Checkout | None = None
@@ -74,8 +77,9 @@ class Gateway:
         ):
             self._wallet = wallet
             acceptance = Acceptance(self.settings, wallet)
-            redemption = Redemption(wallet, acceptance, self._owner, self.running)
+            redemption = Redemption(wallet, acceptance, self.running)
             self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, redemption)
+            await wallet.transactions.run(payments.begin_life)
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
                 async with anyio.create_task_group() as tasks:
@@ -118,11 +122,6 @@ class Gateway:
         """Settle a payment and make its change; see ``otrta_litellm.change.settle``."""
         return await change.settle(await self.wallet(), payment, settled, outcome)
 
-    async def note_live(self, payment_id: str, tokens: int) -> None:
-        """Write down how far a live stream has come."""
-        wallet = await self.wallet()
-        await wallet.transactions.run(payments.note_live, payment_id, tokens)
-
     async def see_claims(self, payment: Payment) -> Payment:
         """Ask the mint whether a settled payment's change has been spent, and note it if so.
 
@@ -130,24 +129,32 @@ class Gateway:
         """
         if payment.state is not PaymentState.SETTLED or payment.change_token is None:
             return payment
+        await self._look_for_claims(payment.mint, [payment])
         wallet = await self.wallet()
-        ys = [proof.Y for proof in Token.parse(payment.change_token).proofs]
+        return await wallet.transactions.run(lambda conn, _now: payments.load(conn, payment.id))
+
+    async def _look_for_claims(self, mint: str, out: Sequence[Payment]) -> None:
+        """Ask a mint which of these payments' change has been spent, and erase what was."""
+        wallet = await self.wallet()
+        ys = {p.id: [proof.Y for proof in Token.parse(p.change_token or "").proofs] for p in out}
         states: Mapping[str, str] = {}
         with anyio.move_on_after(CHECK_WITHIN_S), suppress(OtrtaError):
-            states = await wallet.mints.client(payment.mint).check_state(ys)
+            states = await wallet.mints.client(mint).check_state(
+                [y for of_one in ys.values() for y in of_one]
+            )
         if not states:
-            return payment
-        spent = set(states.values()) == {"SPENT"}
+            return
 
-        def note(conn: Connection, now: float) -> Payment:
-            if not spent:
-                payments.touch(conn, now, payment.id)
-            elif payments.claim(conn, now, payment.id):
-                sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=payment.id)
-                store.forget_proofs(conn, [proof.Y for proof in sent])
-            return payments.load(conn, payment.id)
+        def note(conn: Connection, now: float) -> None:
+            for payment in out:
+                if {states[y] for y in ys[payment.id]} != {"SPENT"}:
+                    payments.put_off_claim(conn, now, payment.id, payment.changed_at)
+                elif payments.claim(conn, now, payment.id):
+                    # those that came back as a payment are no longer this one's
+                    sent = store.proofs_with(conn, status=ProofStatus.SENT, holder=payment.id)
+                    store.forget_proofs(conn, [proof.Y for proof in sent])
 
-        return await wallet.transactions.run(note)
+        await wallet.transactions.run(note)
 
     async def _keep_rate(self) -> None:
         """Ask the feeds for the BTC/USD rate, where that is due."""
@@ -177,7 +184,7 @@ class Gateway:
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again, each by itself, so that a silent mint holds up nothing else."""
         while True:
-            await anyio.sleep(seconds)
+            await anyio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 (workers do not go in step)
             try:
                 await work()
             except Exception as error:
@@ -189,25 +196,42 @@ class Gateway:
         await self._wallet.recover(everything=False)
 
     async def _end_calls(self) -> None:
-        """Settle calls that died by what they delivered, and pay debts."""
+        """Settle calls that died, here or with their worker, by what they delivered; and pay debts."""
         wallet = self._wallet
         assert wallet is not None  # noqa: S101 (only called by run)
         run = wallet.transactions.run
         now = wallet.transactions.now()
-        for payment in await run(lambda conn, _now: payments.in_state(conn, PaymentState.RECEIVED)):
-            if payment.id not in self.running and payment.changed_at < now - GIVEN_UP_S:
+        await run(payments.take_over)
+        for payment in await run(payments.ours_in_state, PaymentState.RECEIVED, self.running):
+            if payment.id not in self.running and (payment.lease or payment.changed_at < now - GIVEN_UP_S):
                 await run(payments.reject, payment.id)
-        for payment in await run(lambda conn, _now: payments.in_state(conn, PaymentState.REDEEMED)):
+        for payment in await run(payments.ours_in_state, PaymentState.REDEEMED, self.running):
             if payment.id not in self.running:
-                settled = self.till.settlement_after_crash(payment)
-                await change.settle(wallet, payment, settled, "recovered")
-        for payment in await run(lambda conn, _now: payments.with_change_due(conn)):
+                with _by_itself(payment):
+                    settled = self.till.settlement_after_crash(payment)
+                    await change.settle(wallet, payment, settled, "recovered")
+        for payment in await run(payments.ours_with_change_due, self.running):
             if payment.id not in self.running:
-                with suppress(Exception):  # one debt that cannot be paid does not hold up the others
+                with _by_itself(payment):
                     await change.make_due_change(wallet, payment)
         await run(change.free_what_nobody_is_owed)
 
     async def _watch_claims(self) -> None:
+        """Look for change that has been spent, at all mints side by side."""
         wallet = await self.wallet()
-        for payment in await wallet.transactions.run(lambda conn, _now: payments.with_change_out(conn, 50)):
-            await self.see_claims(payment)
+        out: dict[str, list[Payment]] = defaultdict(list)
+        for payment in await wallet.transactions.run(payments.take_claims_to_check):
+            out[payment.mint].append(payment)
+        async with anyio.create_task_group() as tasks:
+            for mint, of_mint in out.items():
+                for at in range(0, len(of_mint), CLAIMS_AT_ONCE):
+                    tasks.start_soon(self._look_for_claims, mint, of_mint[at : at + CLAIMS_AT_ONCE])
+
+
+@contextmanager
+def _by_itself(payment: Payment) -> Iterator[None]:
+    """Keep what goes wrong with one payment from holding up the others."""
+    try:
+        yield
+    except Exception as error:
+        _log.error("payment_not_ended", payment=payment.id, error=type(error).__name__)

@@ -11,22 +11,36 @@ the moment its swap is journalled; ``redeemed`` in the transaction that stores t
 ``settled`` once, with cost and change; ``claimed`` when its change has been seen spent. It is ``rejected``
 only while nothing of it can have become ours, and frees its Ys in the same transaction; should its swap
 land all the same it is ``redeemed``, and has its Ys back.
+
+Each payment has an owner: the worker that runs its call and, after that, ends what is left to do. Those of
+a dead worker (``otrta_wallet.workers``) are taken over by whoever finds them, which raises their lease by
+one. Who settles, makes change or notes how far a stream has come gives the payment as it had it: under
+another owner or lease nothing is written.
 """
 
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from otrta_core import CallRequest, ModelPrice, Settlement, Token
+from otrta_core import CallRequest, ModelPrice, OtrtaError, Settlement, Token
 from otrta_litellm.schema import PaymentState, payment_proofs, payments
-from otrta_wallet import Operation, journal
+from otrta_wallet import Operation, journal, polling
 from otrta_wallet.decisions import Verdict
+from otrta_wallet.workers import is_alive, own_id
+
+AT_ONCE = 200
+"""How many payments are looked at in one go, so that no backlog has to fit into memory."""
+
+CLAIM_PAUSE_S = 60.0
+"""How long a mint is left alone at least about change that has not been spent yet."""
+
+_TO_BE_ENDED = (PaymentState.RECEIVED, PaymentState.REDEEMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class Payment:
     price: ModelPrice
     live_tokens: int | None
     owner: str
+    lease: int
     changed_at: float
 
 
@@ -70,13 +85,20 @@ class AlreadyTaken(Exception):
     """A proof is claimed by another payment."""
 
 
+class LeaseLost(OtrtaError):
+    """Another worker took this one for dead, and ended the payment."""
+
+    code = "lease_lost"
+    http_status = 503
+
+
 def memo_hash(token: Token) -> str | None:
     """Return the digest under which a token's memo is remembered."""
     return None if token.memo is None else hashlib.sha256(token.memo.encode()).hexdigest()
 
 
-def receive(conn: Connection, now: float, offer: Offer, owner: str) -> Payment:
-    """Write a payment and claim its proofs.
+def receive(conn: Connection, now: float, offer: Offer) -> Payment:
+    """Write a payment of this worker's and claim its proofs.
 
     Raises:
         AlreadyTaken: one of them is claimed already; nothing was written.
@@ -96,12 +118,14 @@ def receive(conn: Connection, now: float, offer: Offer, owner: str) -> Payment:
             model=offer.call.model,
             price=json.dumps(offer.price.to_dict()),
             call=json.dumps(asdict(offer.call)),
-            owner=owner,
+            owner=own_id(conn),
+            lease=0,
             created_at=now,
             changed_at=now,
         )
     )
-    claims = [{"y": proof.Y, "payment_id": payment_id} for proof in offer.token.proofs]
+    # in one order, so that two tokens with proofs in common do not wait for each other
+    claims = [{"y": y, "payment_id": payment_id} for y in sorted(proof.Y for proof in offer.token.proofs)]
     try:
         conn.execute(insert(payment_proofs), claims)
     except IntegrityError:
@@ -135,33 +159,86 @@ def load(conn: Connection, payment_id: str) -> Payment:
     return _payment(row)
 
 
-def in_state(conn: Connection, state: PaymentState) -> list[Payment]:
-    """Return all payments in a state, oldest first."""
-    query = select(payments).where(payments.c.state == state).order_by(payments.c.created_at)
-    return [_payment(row) for row in conn.execute(query)]
+def take_over(conn: Connection, now: float) -> int:
+    """Make dead workers' payments that are not over our own, and return how many.
 
-
-def with_change_due(conn: Connection) -> list[Payment]:
-    """Return the payments whose change is owed and not yet made, oldest first."""
-    query = select(payments).where(payments.c.change_due).order_by(payments.c.created_at)
-    return [_payment(row) for row in conn.execute(query)]
-
-
-def with_change_out(conn: Connection, limit: int) -> list[Payment]:
-    """Return settled payments whose change is not known to be spent, least recently looked at first."""
-    query = (
-        select(payments)
-        .where(payments.c.state == PaymentState.SETTLED, payments.c.change_token.is_not(None))
-        .order_by(payments.c.changed_at)
-        .limit(limit)
+    Those whose swap is open stay as they are until the wallet's recovery has ended it.
+    """
+    if conn.dialect.name != "postgresql":
+        return 0
+    dead = select(payments.c.id).where(
+        or_(payments.c.state.in_(_TO_BE_ENDED), payments.c.change_due),
+        payments.c.owner != own_id(conn),
+        ~is_alive(conn, payments.c.owner),
     )
+    found = list(conn.execute(dead.limit(AT_ONCE).with_for_update(skip_locked=True)).scalars())
+    if found:
+        _raise_lease(conn, payments.c.id.in_(found))
+    return len(found)
+
+
+def begin_life(conn: Connection, _now: float) -> None:
+    """Fence off what an earlier process may have left that was this same worker, as on SQLite.
+
+    For the start of a process, before it takes payments.
+    """
+    _raise_lease(conn, payments.c.owner == own_id(conn), or_(_is_open(), payments.c.change_due))
+
+
+def _is_open() -> ColumnElement[bool]:
+    return payments.c.state.in_((PaymentState.RECEIVED, PaymentState.REDEEMING, PaymentState.REDEEMED))
+
+
+def _raise_lease(conn: Connection, *which: ColumnElement[bool]) -> None:
+    query = update(payments).where(*which)
+    conn.execute(query.values(owner=own_id(conn), lease=payments.c.lease + 1))
+
+
+def ours_in_state(
+    conn: Connection, _now: float, state: PaymentState, running: Collection[str] = ()
+) -> list[Payment]:
+    """Return this worker's payments in a state that no call of it runs, oldest first."""
+    return _ours(conn, payments.c.state == state, running)
+
+
+def ours_with_change_due(conn: Connection, _now: float, running: Collection[str] = ()) -> list[Payment]:
+    """Return this worker's payments whose change is owed and that no call of it runs, oldest first."""
+    return _ours(conn, payments.c.change_due, running)
+
+
+def _ours(conn: Connection, which: ColumnElement[bool], running: Collection[str]) -> list[Payment]:
+    query = select(payments).where(which, payments.c.owner == own_id(conn))
+    query = query.where(payments.c.id.not_in(running)).order_by(payments.c.created_at).limit(AT_ONCE)
     return [_payment(row) for row in conn.execute(query)]
+
+
+def take_claims_to_check(conn: Connection, now: float, limit: int = AT_ONCE) -> list[Payment]:
+    """Return payments whose change is out and due to be asked for, and put off when it is due again.
+
+    So of several workers each asks for others.
+    """
+    due = select(payments).where(payments.c.claim_look_at <= now).order_by(payments.c.claim_look_at)
+    rows = conn.execute(due.limit(limit).with_for_update(skip_locked=True)).all()
+    for row in rows:
+        put_off_claim(conn, now, row.id, row.changed_at)
+    return [_payment(row) for row in rows]
+
+
+def put_off_claim(conn: Connection, now: float, payment_id: str, out_since: float) -> None:
+    """Note that the mint has just been asked whether a payment's change is spent, and that it is not."""
+    query = update(payments).where(payments.c.id == payment_id, payments.c.claim_look_at.is_not(None))
+    conn.execute(query.values(claim_look_at=now + max(CLAIM_PAUSE_S, polling.pause_s(now - out_since))))
 
 
 def begin_redeeming(conn: Connection, now: float, payment_id: str) -> None:
-    """Note that the payment's swap is journalled, in the transaction that does so."""
-    if not _move(conn, now, payment_id, PaymentState.RECEIVED, PaymentState.REDEEMING):
-        raise RuntimeError("a payment is redeemed once only")
+    """Note that the payment's swap is journalled, in the transaction that does so.
+
+    Raises:
+        LeaseLost: another worker has rejected it, or is about to.
+    """
+    was = PaymentState.RECEIVED
+    if not _move(conn, now, payment_id, was, PaymentState.REDEEMING, payments.c.owner == own_id(conn)):
+        raise LeaseLost("the gateway was held up and let go of the token: it is untouched; send it again")
 
 
 def reject(conn: Connection, now: float, payment_id: str) -> None:
@@ -171,14 +248,15 @@ def reject(conn: Connection, now: float, payment_id: str) -> None:
             conn.execute(delete(payment_proofs).where(payment_proofs.c.payment_id == payment_id))
 
 
-def settle(conn: Connection, now: float, payment_id: str, settled: Settlement, outcome: str) -> bool:
-    """Fix cost and change, once; False where it has been settled before."""
+def settle(conn: Connection, now: float, payment: Payment, settled: Settlement, outcome: str) -> bool:
+    """Fix cost and change, once; False where that was done before, or the payment is another's now."""
     return _move(
         conn,
         now,
-        payment_id,
+        payment.id,
         PaymentState.REDEEMED,
         PaymentState.SETTLED,
+        *_held(payment),
         cost_msat=settled.charged,
         change_msat=settled.change,
         excess_msat=settled.excess,
@@ -187,25 +265,31 @@ def settle(conn: Connection, now: float, payment_id: str, settled: Settlement, o
     )
 
 
-def put_change(conn: Connection, now: float, payment_id: str, token: str) -> bool:
-    """Store the change of a settled payment, once; False where it has been made before."""
-    query = update(payments).where(payments.c.id == payment_id, payments.c.change_due)
-    return conn.execute(query.values(change_token=token, change_due=False, changed_at=now)).rowcount == 1
+def put_change(conn: Connection, now: float, payment: Payment, token: str) -> bool:
+    """Store the change of a settled payment, once; False where it was made before or is another's to make."""
+    query = update(payments).where(payments.c.id == payment.id, payments.c.change_due, *_held(payment))
+    made = {"change_token": token, "change_due": False, "changed_at": now}
+    return conn.execute(query.values(claim_look_at=now + CLAIM_PAUSE_S, **made)).rowcount == 1
 
 
 def claim(conn: Connection, now: float, payment_id: str) -> bool:
     """Note that the change has been spent and erase it."""
-    return _move(conn, now, payment_id, PaymentState.SETTLED, PaymentState.CLAIMED, change_token=None)
+    over: dict[str, Any] = {"change_token": None, "claim_look_at": None}
+    return _move(conn, now, payment_id, PaymentState.SETTLED, PaymentState.CLAIMED, **over)
 
 
-def touch(conn: Connection, now: float, payment_id: str) -> None:
-    """Note that the payment has been looked at."""
-    conn.execute(update(payments).where(payments.c.id == payment_id).values(changed_at=now))
+def note_live(conn: Connection, _now: float, payment: Payment, tokens: int) -> bool:
+    """Write down how much of a live stream has been delivered, for whoever settles after a crash.
+
+    Returns:
+        False where the payment is another worker's now, and nothing more may be delivered.
+    """
+    query = update(payments).where(payments.c.id == payment.id, *_held(payment))
+    return conn.execute(query.values(live_tokens=tokens)).rowcount == 1
 
 
-def note_live(conn: Connection, _now: float, payment_id: str, tokens: int) -> None:
-    """Write down how much of a live stream has been delivered, for whoever settles after a crash."""
-    conn.execute(update(payments).where(payments.c.id == payment_id).values(live_tokens=tokens))
+def _held(payment: Payment) -> tuple[ColumnElement[bool], ...]:
+    return payments.c.owner == payment.owner, payments.c.lease == payment.lease
 
 
 class PaymentParticipant:
@@ -233,9 +317,15 @@ class PaymentParticipant:
 
 
 def _move(
-    conn: Connection, now: float, payment_id: str, was: PaymentState, now_is: PaymentState, **values: Any
+    conn: Connection,
+    now: float,
+    payment_id: str,
+    was: PaymentState,
+    now_is: PaymentState,
+    *also: ColumnElement[bool],
+    **values: Any,
 ) -> bool:
-    query = update(payments).where(payments.c.id == payment_id, payments.c.state == was)
+    query = update(payments).where(payments.c.id == payment_id, payments.c.state == was, *also)
     return conn.execute(query.values(state=now_is, changed_at=now, **values)).rowcount == 1
 
 
@@ -256,5 +346,6 @@ def _payment(row: Row[Any]) -> Payment:
         ModelPrice.from_dict(json.loads(row.price)),
         row.live_tokens,
         row.owner,
+        row.lease,
         row.changed_at,
     )

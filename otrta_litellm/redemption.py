@@ -22,10 +22,9 @@ class Redemption:
     of it again when the call has been settled.
     """
 
-    def __init__(self, wallet: Wallet, acceptance: Acceptance, owner: str, running: set[str]) -> None:
+    def __init__(self, wallet: Wallet, acceptance: Acceptance, running: set[str]) -> None:
         self._wallet = wallet
         self._acceptance = acceptance
-        self._owner = owner
         self._running = running
 
     async def take(self, terms: Terms, incoming: Incoming) -> Payment:
@@ -48,7 +47,7 @@ class Redemption:
         )
         run = self._wallet.transactions.run
         try:
-            payment = await run(payments.receive, offer, self._owner)
+            payment = await run(payments.receive, offer)
         except AlreadyTaken:
             taken = await self._acceptance.taken_before(incoming.token)
             raise (pending() if taken is None else self._acceptance.refuse_taken(taken)) from None

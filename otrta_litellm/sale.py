@@ -13,6 +13,7 @@ from otrta_litellm.asgi import App, Message, Receive, Scope, Send
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
 from otrta_litellm.gateway import Gateway
+from otrta_litellm.lease import Lease
 from otrta_litellm.payments import Payment
 from otrta_litellm.prices import QUOTE_HOLDS_S
 from otrta_litellm.refusals import wants_request
@@ -76,17 +77,18 @@ class Sale:
     ) -> None:
         """Run a paid call and settle it, whatever happens on the way."""
         gateway = self._gateway
+        lease = Lease(await gateway.wallet(), payment)
         headers = dict(scope["headers"])
         live = terms.call.stream and headers.get(b"x-cashu-change", b"").strip().lower() == b"sse"
         relay = Relay(
             payment,
-            send,
+            lease.guarded(send),
             live=live,
             show_usage=_asked_for_usage(terms),
             origin=headers.get(b"origin"),
             buffer_bytes=gateway.settings.buffer_bytes,
             held=gateway.held,
-            note_live=lambda tokens: gateway.note_live(payment.id, tokens),
+            note_live=lease.note_live,
         )
         admission = Admission("paid", scope["path"], terms.call.model, payment.id)
         token = ADMISSION.set(admission)
@@ -99,6 +101,7 @@ class Sale:
             _log.warning("call_failed", payment=payment.id, error=type(error).__name__)
         finally:
             ADMISSION.reset(token)
+            lease.end()
             with anyio.CancelScope(shield=True):
                 await self._close(relay, payment, admission)
 
@@ -111,7 +114,7 @@ class Sale:
             outcome = "served" if ending.status < 400 else f"failed_{ending.status}"
             payment = await gateway.settle(payment, settled, outcome)
         except Exception as error:
-            # recovery settles it, as soon as it is not running any more
+            # recovery settles it, as soon as it is not running any more, or has: then this is not paid
             _log.error("settlement_failed", payment=payment.id, error=type(error).__name__)
             with suppress(OSError):
                 await relay.give_up(UNSETTLED.status, UNSETTLED.body)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -33,7 +34,7 @@ payments = Table(
     "payments",
     metadata,
     Column("id", String, primary_key=True),
-    Column("state", String, nullable=False, index=True),
+    Column("state", String, nullable=False),
     Column("mint", String, nullable=False),
     Column("unit", String, nullable=False),
     Column("memo_hash", String),
@@ -43,16 +44,20 @@ payments = Table(
     Column("change_msat", BigInteger),
     Column("excess_msat", BigInteger),  # what the call cost beyond the payment
     Column("change_token", Text),  # erased once the change is spent
-    Column("change_due", Boolean, nullable=False, index=True),  # change is owed and not yet made
+    Column("change_due", Boolean, nullable=False),  # change is owed and not yet made
+    Column("claim_look_at", Float, index=True),  # when its mint is next asked whether the change is spent
     Column("path", String, nullable=False),
     Column("model", String, nullable=False),
     Column("price", Text, nullable=False),  # JSON, fixed when the payment was received
     Column("call", Text, nullable=False),  # JSON: its kind and its figures, for whoever settles it
     Column("live_tokens", BigInteger),  # output counted so far of a live stream
     Column("outcome", String),
-    Column("owner", String, nullable=False),  # the process that runs the call
+    Column("owner", String, nullable=False),  # the worker that runs the call, or ends it
+    Column("lease", Integer, nullable=False),  # how often it has changed hands
     Column("created_at", Float, nullable=False, index=True),
     Column("changed_at", Float, nullable=False),
+    Index("payments_by_state", "state", "owner"),
+    Index("payments_owed", "change_due", "owner"),
 )
 
 payment_proofs = Table(

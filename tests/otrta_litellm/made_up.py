@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -27,10 +26,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @asynccontextmanager
-async def opened(directory: Path, *mints: str, **values: Any) -> AsyncIterator[Gateway]:
+async def opened(store: str, *mints: str, **values: Any) -> AsyncIterator[Gateway]:
     """A gateway at work."""
     view: Any = View(**{"demo-chat": [deployment("demo-chat")]})
-    gateway = Gateway(settings(store=str(directory), mints=list(mints), prices=PRICES, **values), view)
+    gateway = Gateway(settings(store=store, mints=list(mints), prices=PRICES, **values), view)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(gateway.run)
         try:

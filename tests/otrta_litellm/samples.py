@@ -44,6 +44,7 @@ def payment(**values: object) -> Payment:
         "price": PRICE,
         "live_tokens": None,
         "owner": "me",
+        "lease": 0,
         "changed_at": 0.0,
     }
     return Payment(**(given | values))  # type: ignore[arg-type]

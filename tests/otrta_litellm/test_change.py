@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from otrta_cli.processes import Running
 from otrta_core import Proof, Settlement, Token
@@ -27,11 +26,10 @@ SETTLED = Settlement(paid=PAID, fee=0, charged=110, change=PAID - 110)
 
 
 @pytest.fixture
-async def wallet(tmp_path: Path, mint: Running) -> AsyncIterator[Wallet]:
+async def wallet(place: str, mint: Running) -> AsyncIterator[Wallet]:
     participant = PaymentParticipant(lambda: 5.0)
     migrations = [("otrta_litellm", VERSION_TABLE)]
-    url = f"sqlite:///{tmp_path}/gateway.sqlite3"
-    async with Wallet.open(url, participants=[participant], migrations=migrations) as wallet:
+    async with Wallet.open(place, participants=[participant], migrations=migrations) as wallet:
         await wallet.mints.add(mint.url)
         yield wallet
 
@@ -40,7 +38,7 @@ async def redeemed(wallet: Wallet, token: Token) -> Payment:
     """A payment that this token made."""
     run = wallet.transactions.run
     offer = Offer(token, token.amount, 0, "/v1/chat/completions", CALL, PRICE)
-    payment = await run(payments.receive, offer, "me")
+    payment = await run(payments.receive, offer)
     incoming = await wallet.inspect(token)
     operation = await wallet.prepare_receive(
         incoming,
@@ -194,8 +192,8 @@ async def test_a_swap_for_a_debt_is_not_begun_twice(
     monkeypatch.setattr(wallet, "hold_exact", refused)
 
     def under_way(conn: Connection, now: float) -> None:
-        query = "update operations set state = 'prepared', reference = ? where kind = 'receive'"
-        conn.exec_driver_sql(query, (DEBT + payment.id,))
+        query = "update operations set state = 'prepared', reference = :debt where kind = 'receive'"
+        conn.execute(text(query), {"debt": DEBT + payment.id})
 
     await change.make_due_change(wallet, owed)
     assert len(begun) == 1
@@ -217,7 +215,7 @@ async def test_change_of_sats_is_counted_in_sats(wallet: Wallet, purse: Purse) -
     token = purse.token(6, "sat")
     run = wallet.transactions.run
     offer = Offer(token, 6000, 0, "/v1/chat/completions", CALL, PRICE)
-    payment = await run(payments.receive, offer, "me")
+    payment = await run(payments.receive, offer)
     incoming = await wallet.inspect(token)
     operation = await wallet.prepare_receive(
         incoming,

@@ -3,9 +3,9 @@
 import json
 import socket
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from otrta_cli.processes import Running
@@ -80,29 +80,29 @@ async def test_too_much_in_memory_turns_calls_away_untouched(gateway: Gateway, p
     assert await state_of(gateway, token) is None
 
 
-async def test_bodies_that_are_being_read_count_as_held(tmp_path: Path, mint: Running) -> None:
-    async with opened(tmp_path, mint.url, buffer_total_bytes=5000) as gateway:
+async def test_bodies_that_are_being_read_count_as_held(place: str, mint: Running) -> None:
+    async with opened(place, mint.url, buffer_total_bytes=5000) as gateway:
         big = b'{"model": "' + b"x" * 6000 + b'"}'
         assert (await Caller(None, body=big).call(answers(), gateway)).code == "overloaded"
         assert gateway.held.total == 0
         assert (await Caller(None).call(answers(), gateway)).status == 402
 
 
-async def test_a_gateway_that_is_not_ready_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_that_is_not_ready_says_so(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STARTUP_S", 0.05)
     view: Any = View()
-    gateway = Gateway(settings(store=str(tmp_path)), view)
+    gateway = Gateway(settings(store=place), view)
     caller = await Caller(None).call(answers(), gateway)
     assert (caller.status, caller.code) == (503, "starting")
 
 
 async def test_a_silent_mint_keeps_nobody_from_paying_with_anothers_tokens(
-    tmp_path: Path, mint: Running, purse: Purse, monkeypatch: pytest.MonkeyPatch
+    place: str, mint: Running, purse: Purse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_LOOK_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        async with opened(tmp_path, url, mint.url) as gateway:
+        async with opened(place, url, mint.url) as gateway:
             assert (await Caller(purse.token(PAID)).call(answers(), gateway)).sums[1] == 110
             asked = await Caller(None).call(answers(), gateway)
             assert asked.status == 402
@@ -115,18 +115,20 @@ async def test_a_silent_mint_keeps_nobody_from_paying_with_anothers_tokens(
 
 
 async def test_a_swap_that_takes_too_long_is_journalled_and_ended_by_recovery(
-    tmp_path: Path, mint: Running, monkeypatch: pytest.MonkeyPatch
+    place: str, mint: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redemption, "REDEEM_WITHIN_S", 0.2)
     with fault_proxy(mint.port) as proxy, Purse(mint.url, proxy.url) as purse:
-        async with opened(tmp_path, proxy.url) as gateway:
+        async with opened(place, proxy.url) as gateway:
             token = purse.token(PAID)
             proxy.spoil("swap", Fault("slow", silent_s=1.0))
             caller = await Caller(token).call(answers(), gateway)
             assert (caller.status, caller.code) == (503, "mint_unreachable")
             assert b"journalled" in caller.content
             assert await state_of(gateway, token) is PaymentState.REDEEMING
-            await gateway._recover_swaps()
+            with anyio.fail_after(30):
+                while await state_of(gateway, token) is PaymentState.REDEEMING:
+                    await gateway._recover_swaps()
             await gateway._end_calls()
             found = await left(gateway, token)
             assert json.loads(found.content)["change_msat"] == PAID
@@ -148,7 +150,7 @@ async def test_a_token_of_which_another_gateway_was_first_is_spent(gateway: Gate
     assert await state_of(gateway, token) is None
 
 
-async def test_without_any_mint_nothing_can_be_asked_for(tmp_path: Path) -> None:
-    async with opened(tmp_path, "http://127.0.0.1:1") as gateway:
+async def test_without_any_mint_nothing_can_be_asked_for(place: str) -> None:
+    async with opened(place, "http://127.0.0.1:1") as gateway:
         caller = await Caller(None).call(answers(), gateway)
     assert (caller.status, caller.code) == (503, "mint_unreachable")

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from otrta_core import Settlement
 from otrta_litellm import payments
-from otrta_litellm.payments import AlreadyTaken, Payment, PaymentParticipant
+from otrta_litellm.payments import AlreadyTaken, LeaseLost, Payment, PaymentParticipant
 from otrta_litellm.schema import PaymentState
 from otrta_wallet import journal
 from otrta_wallet.decisions import Verdict
@@ -50,7 +50,7 @@ def swap_of(conn: Connection, payment: Payment, *secrets: str) -> Operation:
 
 
 def received(conn: Connection, *secrets: str) -> Payment:
-    return payments.receive(conn, 1.0, offer(token(*secrets)), "me")
+    return payments.receive(conn, 1.0, offer(token(*secrets)))
 
 
 def begin(conn: Connection, payment: Payment) -> None:
@@ -66,7 +66,7 @@ def failed(conn: Connection, payment: Payment) -> None:
 
 
 def settle(conn: Connection, payment: Payment) -> None:
-    payments.settle(conn, 3.0, payment.id, SETTLED, "served")
+    payments.settle(conn, 3.0, payment, SETTLED, "served")
 
 
 def claim(conn: Connection, payment: Payment) -> None:
@@ -121,7 +121,7 @@ def test_a_payment_is_redeemed_once_only(conn: Connection, state: PaymentState) 
     payment = received(conn)
     for move in PATHS[state]:
         move(conn, payment)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(LeaseLost):
         begin(conn, payment)
 
 
@@ -140,7 +140,7 @@ def test_each_proof_is_claimed_by_one_payment(engine: Engine) -> None:
         with pytest.raises(AlreadyTaken), engine.begin() as conn:
             received(conn, *secrets)
     with engine.begin() as conn:
-        assert len(payments.in_state(conn, PaymentState.RECEIVED)) == 1
+        assert len(payments.ours_in_state(conn, 2.0, PaymentState.RECEIVED)) == 1
         claims = payments.claims_on(conn, [p.Y for p in token("a", "b", "c").proofs])
         assert claims == {first.id: {p.Y for p in token("a", "b").proofs}}
         assert payments.claim_size(conn, first.id) == 2
@@ -203,9 +203,9 @@ def test_cost_and_change_are_fixed_once(conn: Connection) -> None:
     payment = received(conn)
     begin(conn, payment)
     done(conn, payment)
-    assert payments.settle(conn, 3.0, payment.id, SETTLED, "served")
+    assert payments.settle(conn, 3.0, payment, SETTLED, "served")
     other = Settlement(paid=10_000, fee=0, charged=0, change=10_000)
-    assert not payments.settle(conn, 4.0, payment.id, other, "recovered")
+    assert not payments.settle(conn, 4.0, payment, other, "recovered")
     settled = payments.load(conn, payment.id)
     assert (settled.cost_msat, settled.change_msat, settled.change_due) == (110, 9890, True)
 
@@ -214,9 +214,9 @@ def test_without_change_nothing_is_due(conn: Connection) -> None:
     payment = received(conn)
     begin(conn, payment)
     done(conn, payment)
-    payments.settle(conn, 3.0, payment.id, Settlement(10_000, 0, 10_000, 0), "served")
+    payments.settle(conn, 3.0, payment, Settlement(10_000, 0, 10_000, 0), "served")
     assert not payments.load(conn, payment.id).change_due
-    assert not payments.put_change(conn, 4.0, payment.id, "cashuB")
+    assert not payments.put_change(conn, 4.0, payment, "cashuB")
 
 
 def test_change_is_made_once_and_erased_when_it_is_claimed(conn: Connection) -> None:
@@ -224,32 +224,40 @@ def test_change_is_made_once_and_erased_when_it_is_claimed(conn: Connection) -> 
     begin(conn, payment)
     done(conn, payment)
     settle(conn, payment)
-    assert [p.id for p in payments.with_change_due(conn)] == [payment.id]
-    assert payments.put_change(conn, 4.0, payment.id, "cashuBfirst")
-    assert not payments.put_change(conn, 5.0, payment.id, "cashuBsecond")
-    assert payments.with_change_due(conn) == []
-    assert [p.change_token for p in payments.with_change_out(conn, 5)] == ["cashuBfirst"]
+    assert [p.id for p in payments.ours_with_change_due(conn, 4.0)] == [payment.id]
+    assert payments.put_change(conn, 4.0, payment, "cashuBfirst")
+    assert not payments.put_change(conn, 5.0, payment, "cashuBsecond")
+    assert payments.ours_with_change_due(conn, 4.0) == []
+    assert payments.take_claims_to_check(conn, 5.0) == []
+    assert [p.change_token for p in payments.take_claims_to_check(conn, 64.0)] == ["cashuBfirst"]
     assert payments.claim(conn, 6.0, payment.id)
     claimed = payments.load(conn, payment.id)
     assert (claimed.change_token, claimed.change_msat) == (None, 9890)
-    assert payments.with_change_out(conn, 5) == []
+    assert payments.take_claims_to_check(conn, 1e6) == []
 
 
-def test_change_that_was_looked_at_goes_to_the_end_of_the_queue(conn: Connection) -> None:
-    for secret in ("a", "b"):
+def test_change_that_was_asked_for_is_left_alone_for_longer_and_longer(conn: Connection) -> None:
+    for n, secret in enumerate(("a", "b")):
         payment = received(conn, secret)
         begin(conn, payment)
         WATCHED.operation_done(conn, swap_of(conn, payment, secret))
         settle(conn, payment)
-        payments.put_change(conn, 4.0, payment.id, secret)
-    first, second = payments.with_change_out(conn, 5)
-    payments.touch(conn, 10.0, first.id)
-    assert [p.id for p in payments.with_change_out(conn, 5)] == [second.id, first.id]
-    assert len(payments.with_change_out(conn, 1)) == 1
+        payments.put_change(conn, 4.0 + n, payment, secret)
+
+    def due(at: float, limit: int = 5) -> list[str | None]:
+        return [payment.change_token for payment in payments.take_claims_to_check(conn, at, limit)]
+
+    assert due(100.0, limit=1) == ["a"]
+    assert due(100.0) == ["b"]
+    assert due(159.0) == []
+    assert due(161.0) == ["a", "b"]
+    assert due(36_000.0) == ["a", "b"]
+    assert due(36_000.0 + 3_590.0) == []
+    assert due(36_000.0 + 3_600.0) == ["b", "a"]
 
 
 def test_only_the_digest_of_a_memo_is_kept(conn: Connection) -> None:
-    payment = payments.receive(conn, 1.0, offer(token("a", memo="my memo")), "me")
+    payment = payments.receive(conn, 1.0, offer(token("a", memo="my memo")))
     assert payment.memo_hash == payments.memo_hash(token("b", memo="my memo"))
     assert payment.memo_hash != payments.memo_hash(token("b", memo="other"))
     assert payments.memo_hash(token("a")) is None
@@ -262,11 +270,11 @@ def test_a_payments_repr_shows_nothing_that_can_be_spent(conn: Connection) -> No
     begin(conn, payment)
     done(conn, payment)
     settle(conn, payment)
-    payments.put_change(conn, 4.0, payment.id, "cashuBsecret")
+    payments.put_change(conn, 4.0, payment, "cashuBsecret")
     assert "cashuBsecret" not in repr(payments.load(conn, payment.id))
 
 
 def test_what_a_live_stream_delivered_is_noted(conn: Connection) -> None:
     payment = received(conn)
-    payments.note_live(conn, 2.0, payment.id, 40)
+    assert payments.note_live(conn, 2.0, payment, 40)
     assert payments.load(conn, payment.id).live_tokens == 40

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("excess_msat", sa.BigInteger(), nullable=True),
         sa.Column("change_token", sa.Text(), nullable=True),
         sa.Column("change_due", sa.Boolean(), nullable=False),
+        sa.Column("claim_look_at", sa.Float(), nullable=True),
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("model", sa.String(), nullable=False),
         sa.Column("price", sa.Text(), nullable=False),
@@ -31,13 +32,15 @@ def upgrade() -> None:
         sa.Column("live_tokens", sa.BigInteger(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("lease", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(op.f("ix_payments_change_due"), "payments", ["change_due"], unique=False)
+    op.create_index(op.f("ix_payments_claim_look_at"), "payments", ["claim_look_at"], unique=False)
     op.create_index(op.f("ix_payments_created_at"), "payments", ["created_at"], unique=False)
-    op.create_index(op.f("ix_payments_state"), "payments", ["state"], unique=False)
+    op.create_index("payments_by_state", "payments", ["state", "owner"], unique=False)
+    op.create_index("payments_owed", "payments", ["change_due", "owner"], unique=False)
     op.create_table(
         "payment_proofs",
         sa.Column("y", sa.String(), nullable=False),
