@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,6 +236,7 @@ def start_gateway(
     mints: str,
     log: Path,
     env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
     wait: bool = True,
     probes: tuple[str, ...] = GATEWAY_PROBES,
 ) -> Running:
@@ -249,6 +250,7 @@ def start_gateway(
         mints: The mints whose tokens it takes, separated by commas.
         log: The file that takes what it prints, appended to.
         env: More environment variables.
+        options: More of LiteLLM's own options.
         wait: Whether to return only once it answers, which takes 10 s and more; else call `wait_ready`.
         probes: The paths that it answers with 200 once it is ready.
 
@@ -269,6 +271,7 @@ def start_gateway(
         "OTRTA_GATEWAY_STORE": str(home),
     }
     command = [str(litellm), "--config", str(config.absolute()), "--host", HOST, "--port", str(port)]
+    command += options
     return _start("gateway", command, home, port, log, settings | dict(env or {}), probes, 180, wait)
 
 

@@ -25,6 +25,7 @@ from otrta_litellm.schema import PaymentState
 from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.terms import Quotes
 from otrta_litellm.till import Till
+from otrta_litellm.turns import turn
 from otrta_wallet import Wallet, store
 from otrta_wallet.schema import ProofStatus
 
@@ -85,7 +86,7 @@ class Gateway:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._keep_rate)
                     await self._reach_mints()
-                    await wallet.recover()
+                    await self._recover_swaps(everything=True)
                     await self._end_calls()
             await self._keep_prices()
             self._ready.set()
@@ -190,10 +191,13 @@ class Gateway:
             except Exception as error:
                 _log.error("upkeep_failed", work=work.__name__, error=type(error).__name__)
 
-    async def _recover_swaps(self) -> None:
-        """End swaps that died by the mint's state."""
-        assert self._wallet is not None  # noqa: S101 (only called by run)
-        await self._wallet.recover(everything=False)
+    async def _recover_swaps(self, *, everything: bool = False) -> None:
+        """End swaps that died by the mint's state, where no other worker is at it."""
+        wallet = self._wallet
+        assert wallet is not None  # noqa: S101 (only called by run)
+        async with turn(wallet, "recover") as ours:
+            if ours:
+                await wallet.recover(everything=everything)
 
     async def _end_calls(self) -> None:
         """Settle calls that died, here or with their worker, by what they delivered; and pay debts."""

@@ -90,3 +90,11 @@ btc_rate = Table(
     Column("seen", Integer, nullable=False),
     Column("polled_at", Float, nullable=False),  # when a worker last took it on itself to ask the feeds
 )
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String),  # the worker that is at it
+    Column("begun_at", Float, nullable=False),
+)

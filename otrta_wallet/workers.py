@@ -12,6 +12,7 @@ A SQLite wallet has one process by its lock file. It is the worker ``LOCAL``, al
 """
 
 import contextlib
+import math
 import threading
 import time
 import uuid
@@ -95,6 +96,7 @@ class Worker:
 
     def stop(self) -> None:
         """Leave: what is still open is anybody's at once."""
+        self._renewed_at = -math.inf
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(SQLAlchemyError), self.engine.begin() as conn:

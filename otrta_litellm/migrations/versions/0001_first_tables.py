@@ -75,4 +75,11 @@ def upgrade() -> None:
         sa.Column("polled_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_table(
+        "turns",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=True),
+        sa.Column("begun_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
     # ### end Alembic commands ###
