@@ -1,0 +1,1 @@
+"""Mixed paid calls for a long time, gateway and mint killed now and then, and every msat counted."""

@@ -1,0 +1,30 @@
+"""Mixed calls while the gateway and the mint are killed: every msat is accounted for, nothing is free."""
+
+import os
+
+import pytest
+
+from bench.soak.run import Plan, soak
+from tests.long_summary import Ledger
+
+pytestmark = pytest.mark.integration
+
+LONG = os.environ.get("OTRTA_LONG") == "1"
+
+
+def test_nothing_is_lost_and_nothing_is_free(ledger: Ledger) -> None:
+    plan = Plan(60.0, 16, 20.0, 45.0) if LONG else Plan(12.0, 8, 6.0, None)
+    account = soak(plan)
+    assert account["wrong"] == []
+    assert account["unaccounted"] == 0
+    assert account["gateway_unaccounted"] == 0
+    assert account["kills"]["gateway"] >= 1
+    assert account["counted"]["settled"] > 0
+    ledger.add(
+        kills=sum(account["kills"].values()),
+        operations=account["calls"],
+        msat_in=account["msat_in"],
+        msat_out=account["customers"] + account["earned"],
+        msat_pending=account["stuck"],
+    )
+    ledger.pending += account["stuck_ys"]
