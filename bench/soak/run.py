@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from anyio import to_thread
 
 from bench.money import Stock
 from bench.soak.customers import Customer
-from bench.soak.purse import Books, Purse
+from bench.soak.purse import ASK_EVERY_S, Books, Purse
 from otrta_cli import processes
 from otrta_cli.processes import Running
 from otrta_core import Token
@@ -35,6 +36,8 @@ class Plan:
         clients: how many there are.
         kill_gateway_s: how often the gateway is killed; None for never.
         kill_mint_s: how often the mint is killed; None for never.
+        most_kills: of each; None for as many as there is time for.
+        settled: how many calls have to be settled before it may end; a slow machine takes longer.
         seed: of what the customers do.
     """
 
@@ -42,6 +45,8 @@ class Plan:
     clients: int = 16
     kill_gateway_s: float | None = 120.0
     kill_mint_s: float | None = 300.0
+    most_kills: int | None = None
+    settled: int = 0
     seed: int = 1
 
 
@@ -128,20 +133,26 @@ async def _act(
             for number, purse in enumerate(purses):
                 tasks.start_soon(Customer(purse, books, plan.seed * 1000 + number).run, http, stop)
             async with anyio.create_task_group() as killers:
-                killers.start_soon(_end_after, plan.seconds, stop, killers.cancel_scope)
-                killers.start_soon(_every, plan.kill_gateway_s, parts.kill_gateway, say)
-                killers.start_soon(_every, plan.kill_mint_s, parts.kill_mint, say)
+                killers.start_soon(_end, plan, books, stop, killers.cancel_scope)
+                killers.start_soon(_every, plan.kill_gateway_s, plan.most_kills, parts.kill_gateway, say)
+                killers.start_soon(_every, plan.kill_mint_s, plan.most_kills, parts.kill_mint, say)
         await _calm_down(http, purses)
 
 
-async def _end_after(seconds: float, stop: anyio.Event, killers: anyio.CancelScope) -> None:
-    await anyio.sleep(seconds)
+async def _end(plan: Plan, books: Books, stop: anyio.Event, killers: anyio.CancelScope) -> None:
+    await anyio.sleep(plan.seconds)
+    while books.counted["settled"] < plan.settled:  # noqa: ASYNC110  # no event tells it
+        await anyio.sleep(ASK_EVERY_S)
     stop.set()
     killers.cancel()
 
 
-async def _every(seconds: float | None, kill: Callable[[], Running], say: Callable[[str], None]) -> None:
-    while seconds is not None:
+async def _every(
+    seconds: float | None, most: int | None, kill: Callable[[], Running], say: Callable[[str], None]
+) -> None:
+    if seconds is None:
+        return
+    for _ in count() if most is None else range(most):
         await anyio.sleep(seconds)
         part = kill()  # here: a part dies with the thread that started it
         with anyio.CancelScope(shield=True):  # what was killed runs again, even at the end
