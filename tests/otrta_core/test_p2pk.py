@@ -284,7 +284,7 @@ class TestWhoCanSpend:
         if lock.exclusive_to(own, at):
             assert lock.pathway(own, at) is not None
             assert lock.pathway(others, at) is None
-        elif lock.pathway(others, at) is None:
+        elif lock.sigflag is not SigFlag.SIG_ALL and lock.pathway(others, at) is None:
             assert lock.pathway(own, 0) is None
 
 
