@@ -1,0 +1,282 @@
+"""Three workers in two gateways on one PostgreSQL store, as on two machines; workers are killed at work."""
+
+import http.client
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from otrta_cli.processes import Running, config_dir, free_port, start_gateway
+from otrta_core import Token
+from otrta_litellm.ledger import earnings_msat, holdings_msat
+from otrta_wallet.database import open_engine
+from tests.integration.purse import Purse
+from tests.integration.shop import CHAT, Reply, Shop
+from tests.integration.slow_upstream import slow_upstream
+from tests.parts import kept_running
+from tests.postgres import Server
+
+pytestmark = pytest.mark.integration
+
+PAID = 100_000
+MODEL = "demo-slow"
+
+
+@dataclass
+class Crew:
+    """Two gateways, the first with two workers.
+
+    Attributes:
+        pair: the one with two workers.
+        single: the other; it is asked what became of calls.
+        store: the store of both.
+        restart: starts the single one again.
+    """
+
+    pair: Running
+    single: Running
+    store: str
+    restart: Callable[[], Running]
+
+    def rows(self, query: str, **values: object) -> list[Any]:
+        """Read the store."""
+        engine = open_engine(self.store)
+        try:
+            with engine.begin() as conn:
+                return list(conn.execute(text(query), values))
+        finally:
+            engine.dispose()
+
+    def wait_for(self, query: str, **values: object) -> Any:
+        """Wait until a query has a row."""
+        deadline = time.monotonic() + 60
+        while not (found := self.rows(query, **values)):
+            assert time.monotonic() < deadline, query
+            time.sleep(0.05)
+        return found[0]
+
+    def payment_of(self, token: Token, state: str, condition: str = "true") -> Any:
+        """Wait until a token's payment is in a state."""
+        return self.wait_for(
+            "select payments.* from payments join payment_proofs on payment_id = id "
+            f"where y = :y and state = :state and {condition}",
+            y=token.proofs[0].Y,
+            state=state,
+        )
+
+
+@pytest.fixture(scope="module")
+def crew(parts_home: Path, postgres: Server, mint: Running) -> Iterator[Crew]:
+    store = postgres.url(postgres.create())
+    with slow_upstream() as upstream:
+
+        def start(name: str, *options: str) -> Running:
+            return start_gateway(
+                parts_home / name,
+                free_port(),
+                config=config_dir() / "litellm.yaml",
+                upstream_url=upstream,
+                mints=mint.url,
+                log=parts_home / f"logs/{name}.log",
+                env={"OTRTA_GATEWAY_STORE": store},
+                options=options,
+                wait=False,
+            )
+
+        log = parts_home / "logs/pair.log"
+        two = ("--num_workers", "2", "--timeout_worker_healthcheck", "120")
+        with (
+            kept_running(log, lambda: start("pair", *two)) as pair,
+            kept_running(parts_home / "logs/single.log", lambda: start("single")) as single,
+        ):
+            pair.wait_ready()
+            single.wait_ready()
+            started = [single]
+
+            def restart() -> Running:
+                started[-1].kill()
+                started.append(start("single"))
+                started[-1].wait_ready()
+                return started[-1]
+
+            try:
+                yield Crew(pair, single, store, restart)
+            finally:
+                started[-1].stop()
+
+
+@pytest.fixture
+def other(crew: Crew, upstream: Running) -> Iterator[Shop]:
+    """The gateway that does not run the call."""
+    with Shop(crew.single.url, upstream.url) as shop:
+        yield shop
+
+
+def lasting(seconds: float, **fields: Any) -> dict[str, Any]:
+    """The body of a call that the upstream takes so long for."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": str(seconds)}], **fields}
+
+
+class Call:
+    """A call to the gateway with two workers, over a connection of its own."""
+
+    def __init__(self, crew: Crew, token: Token, body: dict[str, Any], **headers: str) -> None:
+        self._pair = crew.pair
+        self._connection = http.client.HTTPConnection("127.0.0.1", crew.pair.port, timeout=60)
+        self._connection.connect()
+        sent = {"X-Cashu": token.encode(), "Content-Type": "application/json", **headers}
+        self._connection.request("POST", CHAT, json.dumps(body), sent)
+
+    def kill_its_worker(self) -> None:
+        """Kill the process that has this connection."""
+        pid = self._worker()
+        os.kill(pid, signal.SIGKILL)
+
+    def hang_up(self) -> None:
+        self._connection.close()
+
+    def answer(self) -> bytes:
+        """What comes until the end, however it comes."""
+        try:
+            with self._connection.getresponse() as response:
+                return response.read()
+        except http.client.IncompleteRead as cut:
+            return cut.partial
+        except (http.client.HTTPException, OSError):
+            return b""
+        finally:
+            self._connection.close()
+
+    def _worker(self) -> int:
+        here = self._connection.sock.getsockname()[1]
+        ends = (f":{self._pair.port:04X}", f":{here:04X}")
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        [inode] = [line[9] for line in lines if line[1].endswith(ends[0]) and line[2].endswith(ends[1])]
+        [pid] = [pid for pid in workers_of(self._pair) if f"socket:[{inode}]" in open_files(pid)]
+        return pid
+
+
+def workers_of(gateway: Running) -> list[int]:
+    """The processes that a gateway has started."""
+    return [int(pid) for pid in Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()]
+
+
+def open_files(pid: int) -> set[str]:
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.add(str(entry.readlink()))
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
+def change_from_everywhere(crew: Crew, other: Shop, token: Token) -> Reply:
+    """What the change route says, which is the same wherever it is asked."""
+    with Shop(crew.pair.url, other.upstream) as pair:
+        said = [other.wait_until_over(token), pair.change(token)]
+    assert said[0].body == said[1].body
+    assert said[0].headers["x-cashu"] == said[1].headers["x-cashu"]
+    return said[0]
+
+
+def test_a_call_whose_worker_is_killed_costs_nothing_and_its_change_is_anywhere(
+    crew: Crew, other: Shop, purse: Purse
+) -> None:
+    token = purse.token(PAID)
+    call = Call(crew, token, lasting(30))
+    owner = crew.payment_of(token, "redeemed").owner
+    assert other.change(token).json["state"] == "redeemed"
+    call.kill_its_worker()
+    assert call.answer() == b""
+    found = change_from_everywhere(crew, other, token)
+    assert (found.json["state"], found.json["cost_msat"], found.json["change_msat"]) == ("settled", 0, PAID)
+    assert found.change is not None
+    assert (found.change.amount, purse.states(found.change)) == (PAID, {"UNSPENT"})
+    settled = crew.payment_of(token, "settled")
+    assert settled.owner != owner
+    assert settled.lease >= 1
+    purse.spend(found.change)
+    assert other.change(token).json["state"] == "claimed"
+
+
+def test_a_live_stream_whose_worker_is_killed_costs_what_was_noted_of_it(
+    crew: Crew, other: Shop, purse: Purse
+) -> None:
+    token = purse.token(PAID)
+    call = Call(crew, token, lasting(30, stream=True), **{"X-Cashu-Change": "sse"})
+    noted = crew.payment_of(token, "redeemed", "live_tokens > 0").live_tokens
+    call.kill_its_worker()
+    delivered = call.answer()
+    assert b" w" in delivered
+    assert b"x-cashu" not in delivered
+    found = change_from_everywhere(crew, other, token)
+    cost, change = found.json["cost_msat"], found.json["change_msat"]
+    assert cost >= 5 * noted > 0
+    assert cost <= 5 * delivered.count(b" w") + 1000
+    assert cost + change == PAID
+    assert found.change is not None
+    assert (found.change.amount, purse.states(found.change)) == (change, {"UNSPENT"})
+
+
+def test_a_token_sent_many_times_to_both_gateways_is_served_once(
+    crew: Crew, other: Shop, purse: Purse
+) -> None:
+    token = purse.token(PAID)
+    with Shop(crew.pair.url, other.upstream) as pair, ThreadPoolExecutor(50) as pool:
+        replies = list(pool.map(lambda n: (pair, other)[n % 2].buy(token, lasting(0.3)), range(50)))
+    served = [reply for reply in replies if reply.status == 200]
+    assert len(served) == 1
+    others = [reply for reply in replies if reply.status != 200]
+    assert {(reply.status, reply.code) for reply in others} <= {
+        (409, "token_pending"),
+        (400, "token_already_spent"),
+    }
+    told = [reply for reply in others if reply.code == "token_already_spent"]
+    assert {reply.headers["x-cashu"] for reply in (*served, *told)} == {served[0].headers["x-cashu"]}
+    assert crew.rows(
+        "select count(distinct id) from payments join payment_proofs on payment_id = id where y = :y",
+        y=token.proofs[0].Y,
+    )[0] == (1,)
+
+
+def test_the_change_of_a_lost_answer_is_there_after_a_restart(crew: Crew, other: Shop, purse: Purse) -> None:
+    token = purse.token(PAID)
+    call = Call(crew, token, lasting(1.0))
+    crew.payment_of(token, "redeemed")
+    call.hang_up()
+    cost = crew.payment_of(token, "settled").cost_msat
+    restarted = crew.restart()
+    with Shop(restarted.url, other.upstream) as shop:
+        found = shop.change(token)
+        assert (found.status, found.json["cost_msat"], found.json["change_msat"]) == (200, cost, PAID - cost)
+        assert found.change is not None
+        assert (found.change.amount, purse.states(found.change)) == (PAID - cost, {"UNSPENT"})
+        assert cost > 0
+        again = shop.buy(token, lasting(0.1))
+        assert (again.status, again.code) == (400, "token_already_spent")
+        assert again.headers["x-cashu"] == found.headers["x-cashu"]
+
+
+def test_nothing_was_lost_on_the_way(crew: Crew, purse: Purse) -> None:
+    settled = crew.rows(
+        "select paid_msat, cost_msat, fee_msat, change_msat from payments where cost_msat >= 0"
+    )
+    assert len(settled) >= 4
+    assert [row for row in settled if row[0] != row[1] + row[2] + row[3]] == []
+    left_open = "select id from payments where change_due or state in ('received', 'redeeming', 'redeemed')"
+    assert crew.rows(left_open) == []
+    earned = earnings_msat(crew.store)
+    assert earned > 0
+    assert holdings_msat(crew.store) == earned
+    held = crew.rows("select y, amount from proofs where status = 'available'")
+    assert sum(row.amount for row in held) == earned
+    assert set(purse.states_of(row.y for row in held)) == {"UNSPENT"}
