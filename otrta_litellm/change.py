@@ -11,6 +11,7 @@ from sqlalchemy import Connection, exists, func, select, update
 
 from otrta_core import OtrtaError, Proof, Settlement, Token, Unit, pick_exact
 from otrta_litellm import payments
+from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.payments import LeaseLost, Payment
 from otrta_litellm.schema import payments as payments_table
 from otrta_wallet import Wallet, at_hand, journal, store
@@ -23,7 +24,9 @@ CHANGE_WITHIN_S = 5.0
 """How long a swap for change may take before it is owed; the caller's answer waits for it."""
 
 
-async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome: str) -> Payment:
+async def settle(
+    wallet: Wallet, change_float: ChangeFloat, payment: Payment, settled: Settlement, outcome: str
+) -> Payment:
     """Settle a redeemed payment and make its change, as far as that is possible now.
 
     Returns:
@@ -39,14 +42,12 @@ async def settle(wallet: Wallet, payment: Payment, settled: Settlement, outcome:
 
     def in_one_go(conn: Connection, now: float) -> Payment:
         if payments.settle(conn, now, payment, settled, outcome) and settled.change:
-            chosen = at_hand.take(
-                conn,
-                payment.mint,
-                payment.unit,
-                lambda pieces: _exactly(pieces, settled.change, payment.unit),
-                most=64,
-                only_keysets=lasting,
-            )
+            place, amount = (payment.mint, payment.unit), settled.change // Unit.parse(payment.unit).msat
+
+            def pick(pieces: Sequence[Proof]) -> list[Proof] | None:
+                return change_float.pick(payment.id, place, pieces, amount)
+
+            chosen = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
             if chosen is not None:
                 _hand_over(conn, now, payment, chosen, was=ProofStatus.AVAILABLE)
         return payments.load(conn, payment.id)

@@ -14,6 +14,7 @@ from otrta_core import OtrtaError, Settlement, Token
 from otrta_litellm import change, payments
 from otrta_litellm.acceptance import Acceptance
 from otrta_litellm.answers import GateError
+from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
@@ -23,6 +24,7 @@ from otrta_litellm.relay import HeldBytes
 from otrta_litellm.router_view import RouterView
 from otrta_litellm.schema import PaymentState
 from otrta_litellm.settings import GatewaySettings
+from otrta_litellm.swap_queue import SwapQueue
 from otrta_litellm.terms import Quotes
 from otrta_litellm.till import Till
 from otrta_litellm.turns import turn
@@ -43,9 +45,6 @@ FIRST_LOOK_S = 8.0
 CHECK_WITHIN_S = 3.0
 """How long whoever asks for change waits for the mint's word on whether it is spent."""
 
-GIVEN_UP_S = 60.0
-"""A payment that was received and never got further is rejected after this long."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -59,9 +58,11 @@ class Gateway:
         self.till = Till(settings)
         self.held = HeldBytes(settings.buffer_total_bytes)
         self.running: set[str] = set()
+        self.change_float = ChangeFloat()
         self._ready = anyio.Event()
         self._wallet: Wallet | None = None
         self._checkout: Checkout | None = None
+        self._queue: SwapQueue | None = None
 
     async def run(self) -> None:
         """Open the wallet and keep it in order until cancelled.
@@ -78,7 +79,8 @@ class Gateway:
         ):
             self._wallet = wallet
             acceptance = Acceptance(self.settings, wallet)
-            redemption = Redemption(wallet, acceptance, self.running)
+            self._queue = queue = SwapQueue(wallet, self.change_float)
+            redemption = Redemption(wallet, acceptance, queue, self.change_float, self.running)
             self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, redemption)
             await wallet.transactions.run(payments.begin_life)
             # a silent mint must not keep those from being served who pay with another's tokens
@@ -91,6 +93,7 @@ class Gateway:
             await self._keep_prices()
             self._ready.set()
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(queue.run)
                 for work in (self._reach_mints, self._recover_swaps, self._end_calls):
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
@@ -121,7 +124,10 @@ class Gateway:
 
     async def settle(self, payment: Payment, settled: Settlement, outcome: str) -> Payment:
         """Settle a payment and make its change; see ``otrta_litellm.change.settle``."""
-        return await change.settle(await self.wallet(), payment, settled, outcome)
+        try:
+            return await change.settle(await self.wallet(), self.change_float, payment, settled, outcome)
+        finally:
+            self.change_float.let_go(payment.id)
 
     async def see_claims(self, payment: Payment) -> Payment:
         """Ask the mint whether a settled payment's change has been spent, and note it if so.
@@ -197,7 +203,8 @@ class Gateway:
         assert wallet is not None  # noqa: S101 (only called by run)
         async with turn(wallet, "recover") as ours:
             if ours:
-                await wallet.recover(everything=everything)
+                leave = set() if self._queue is None else self._queue.in_hand
+                await wallet.recover(everything=everything, leave=leave)
 
     async def _end_calls(self) -> None:
         """Settle calls that died, here or with their worker, by what they delivered; and pay debts."""
@@ -213,7 +220,7 @@ class Gateway:
             if payment.id not in self.running:
                 with _by_itself(payment):
                     settled = self.till.settlement_after_crash(payment)
-                    await change.settle(wallet, payment, settled, "recovered")
+                    await change.settle(wallet, self.change_float, payment, settled, "recovered")
         for payment in await run(payments.ours_with_change_due, self.running):
             if payment.id not in self.running:
                 with _by_itself(payment):

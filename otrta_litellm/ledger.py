@@ -9,7 +9,7 @@ from otrta_litellm.schema import payments
 from otrta_litellm.settings import store_url
 from otrta_wallet import store
 from otrta_wallet.database import open_engine
-from otrta_wallet.schema import ProofStatus
+from otrta_wallet.schema import ProofStatus, history
 
 
 def earnings_msat(store_setting: str) -> int:
@@ -20,6 +20,16 @@ def earnings_msat(store_setting: str) -> int:
 def holdings_msat(store_setting: str) -> int:
     """Return what the gateway's proofs are worth, less the change that it owes and has not made."""
     return _read(store_setting, _holdings)
+
+
+def swaps_msat(store_setting: str) -> int:
+    """Return what swaps brought beside: what sharing them saved, less what the gateway's own ones cost."""
+    return _read(store_setting, _swaps)
+
+
+def _swaps(conn: Connection) -> int:
+    brought = select(func.coalesce(func.sum(history.c.amount_msat), 0)).where(history.c.kind == "swap")
+    return int(conn.execute(brought).scalar_one())
 
 
 def _earnings(conn: Connection) -> int:

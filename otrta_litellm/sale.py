@@ -65,6 +65,7 @@ class Sale:
             await self._serve(scope, receive, send, checkout, terms, payment)
         finally:
             gateway.running.discard(payment.id)
+            gateway.change_float.let_go(payment.id)
 
     async def _serve(
         self,

@@ -71,6 +71,14 @@ def worth(conn: Connection, mint: str, unit: str) -> int:
     return sum(row.amount * row.number for row in conn.execute(_counted(_available(mint, unit))))
 
 
+def by_amount(conn: Connection, mint: str, unit: str) -> dict[int, int]:
+    """Return how many proofs of each amount are available at a mint in a unit."""
+    found: Counter[int] = Counter()
+    for row in conn.execute(_counted(_available(mint, unit))):
+        found[row.amount] += row.number
+    return dict(found)
+
+
 def spendable(conn: Connection, mint: str, unit: str) -> int:
     """Return how much the available proofs of a mint and unit bring after their input fees, in that unit.
 

@@ -14,12 +14,12 @@ its fee is minus that. So the sums over all operations hold with a batch as with
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
 from sqlalchemy import Connection
 
-from otrta_core import Keyset, OtrtaError, input_fee, split_for_change
+from otrta_core import Keyset, OtrtaError, input_fee
 from otrta_wallet import at_hand, closing, journal
 from otrta_wallet.closing import Failure
 from otrta_wallet.decisions import Verdict
@@ -27,6 +27,7 @@ from otrta_wallet.errors import MintUnreachable, OutcomeUnknown, TokenSpent
 from otrta_wallet.executor import Executor
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.records import Operation, new_operation
+from otrta_wallet.stock import parts_of
 from otrta_wallet.transactions import Transactions
 
 MAX_TOKENS = 8
@@ -35,6 +36,8 @@ MAX_INPUTS = 500
 """Of one swap; mints take no more than 1,000."""
 
 Ended = Operation | OtrtaError
+Wanted = Mapping[int, int] | None
+"""How many proofs of each denomination there should be after a swap; see ``otrta_wallet.stock``."""
 
 
 class Batches:
@@ -47,7 +50,13 @@ class Batches:
         self._executor = executor
         self._turns: dict[tuple[str, str], anyio.Lock] = defaultdict(anyio.Lock)
 
-    async def carry_out(self, waiting: Sequence[Operation], *, recovering: bool = False) -> list[Ended]:
+    async def carry_out(
+        self,
+        waiting: Sequence[Operation],
+        *,
+        recovering: bool = False,
+        wanted: Wanted = None,
+    ) -> list[Ended]:
         """Take tokens that are journalled as waiting, in the fewest swaps; one after the other at a mint.
 
         A batch that its mint refuses is dissolved: tokens with a spent proof have failed, and each of the
@@ -56,6 +65,7 @@ class Batches:
         Args:
             waiting: of any mints and units.
             recovering: whether whoever gave the tokens was told that they are journalled.
+            wanted: how many proofs of each denomination there should be afterwards (``otrta_wallet.stock``).
 
         Returns:
             For each how it ended, or the error as of ``Executor.carry_out``, in the same order.
@@ -69,7 +79,7 @@ class Batches:
             async with self._turns[place]:
                 try:
                     for group in grouped(await self._db.run(_sized, operations)):
-                        ended.update(await self._carry_out_group(group, recovering))
+                        ended.update(await self._carry_out_group(group, recovering, wanted))
                 except OtrtaError as error:  # such as a database that was lost
                     for operation in operations:
                         ended.setdefault(operation.id, error)
@@ -79,22 +89,26 @@ class Batches:
                 tasks.start_soon(at, place, operations)
         return [ended[operation.id] for operation in waiting]
 
-    async def _carry_out_group(self, group: Sequence[Operation], recovering: bool) -> dict[str, Ended]:
+    async def _carry_out_group(
+        self, group: Sequence[Operation], recovering: bool, wanted: Wanted
+    ) -> dict[str, Ended]:
         now_are = await self._db.run(_load_all, group)
         waiting = [operation for operation in now_are if operation.state == "waiting"]
         trouble: OtrtaError | None = None
         if len(waiting) > 1:
-            trouble = await self._carry_out_together(waiting, recovering)
+            trouble = await self._carry_out_together(waiting, recovering, wanted)
             now_are = await self._db.run(_load_all, group)
-        return {op.id: await self._end(op, trouble, recovering) for op in now_are}
+        return {op.id: await self._end(op, trouble, recovering, wanted) for op in now_are}
 
-    async def _carry_out_together(self, waiting: Sequence[Operation], recovering: bool) -> OtrtaError | None:
+    async def _carry_out_together(
+        self, waiting: Sequence[Operation], recovering: bool, wanted: Wanted
+    ) -> OtrtaError | None:
         """Post one swap for all; returns the reason where no byte of it has left."""
         try:
             keyset = await self._mints.active_keyset(waiting[0].mint, waiting[0].unit)
         except OtrtaError as error:
             return _nothing_sent(error)
-        batch = await self._db.run(self._join, waiting, keyset)
+        batch = await self._db.run(self._join, waiting, keyset, wanted)
         if batch is None:
             return None
         try:
@@ -106,7 +120,12 @@ class Batches:
         return None
 
     def _join(
-        self, conn: Connection, now: float, found: Sequence[Operation], keyset: Keyset
+        self,
+        conn: Connection,
+        now: float,
+        found: Sequence[Operation],
+        keyset: Keyset,
+        wanted: Wanted,
     ) -> Operation | None:
         """Journal a batch of what still waits; None where that are too few."""
         waiting = [
@@ -122,11 +141,18 @@ class Batches:
         batch = new_operation("batch", waiting[0].mint, waiting[0].unit, saved, -saved, now)
         journal.create(conn, batch, inputs)
         journal.note_members(conn, batch.id, [operation.id for operation in waiting])
-        amounts = split_for_change(sum(operation.amount for operation in waiting) + saved, keyset.keys)
+        net = sum(operation.amount for operation in waiting) + saved
+        amounts = parts_of(conn, batch.mint, batch.unit, keyset.keys, net, wanted)
         journal.plan_outputs(conn, self._seed, batch.id, keyset, [(amount, None) for amount in amounts])
         return batch
 
-    async def _end(self, operation: Operation, trouble: OtrtaError | None, recovering: bool) -> Ended:
+    async def _end(
+        self,
+        operation: Operation,
+        trouble: OtrtaError | None,
+        recovering: bool,
+        wanted: Wanted,
+    ) -> Ended:
         match operation.state:
             case "done":
                 return operation
@@ -135,7 +161,7 @@ class Batches:
             case "joined":
                 return _not_known(operation)
         if operation.state == "waiting" and trouble is None:
-            trouble = await self._set_out_alone(operation)
+            trouble = await self._set_out_alone(operation, wanted)
         if trouble is not None:
             if recovering:  # its giver was told that it is journalled: it waits on
                 return _not_known(operation)
@@ -146,7 +172,7 @@ class Batches:
         except OtrtaError as error:
             return error
 
-    async def _set_out_alone(self, operation: Operation) -> OtrtaError | None:
+    async def _set_out_alone(self, operation: Operation, wanted: Wanted) -> OtrtaError | None:
         """Plan a swap for one token; returns why that cannot be."""
         try:
             keyset = await self._mints.active_keyset(operation.mint, operation.unit)
@@ -155,8 +181,10 @@ class Batches:
 
         def plan(conn: Connection, now: float) -> None:
             if journal.set_state(conn, operation.id, was="waiting", now_is="prepared", now=now):
-                amounts = [(amount, None) for amount in split_for_change(operation.amount, keyset.keys)]
-                journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+                place = operation.mint, operation.unit
+                amounts = parts_of(conn, *place, keyset.keys, operation.amount, wanted)
+                planned = [(amount, None) for amount in amounts]
+                journal.plan_outputs(conn, self._seed, operation.id, keyset, planned)
 
         await self._db.run(plan)
         return None

@@ -2,8 +2,8 @@
 
 Each end is one transaction: inputs are given up only together with what came of them. A batch ends together
 with its members: done with all of them, or dissolved. A token that the mint refused goes back to ``stored``
-where this wallet is the one that has to keep it: one that was kept before, and one whose giver was told that
-it is journalled.
+where this wallet is the one that has to keep it: one that was kept before, or counted as paid before its
+swap, and one whose giver was told that it is journalled.
 """
 
 import uuid
@@ -143,11 +143,12 @@ def fail(
     Returns:
         False, and nothing changed, where somebody else has closed it already.
     """
-    keep = operation.kind == "redeem" or (
-        failure.promised and operation.kind == "receive" and operation.reference is None
-    )
+    promised = failure.promised and operation.kind == "receive" and operation.reference is None
+    keep = operation.kind in _KEPT or promised
     back = keep and failure.verdict is not Verdict.FAIL_SPENT
-    end: dict[str, Any] = {"kind": "redeem", "now_is": "stored"} if back else {"now_is": "failed"}
+    end: dict[str, Any] = {"now_is": "stored" if back else "failed"}
+    if back and promised:
+        end["kind"] = "redeem"
     if (failure.may_land or operation.kind == "batch") and not back:
         end["watch_until"] = now + WATCH_S
     if not journal.set_state(conn, operation.id, was=operation.state, now=now, error=failure.error, **end):
@@ -205,10 +206,12 @@ def _dissolve(
             journal.set_state(conn, member.id, was="joined", now_is="waiting", now=now)
 
 
+_KEPT: frozenset[OperationKind] = frozenset({"redeem", "offline"})
 _INPUT_STATUS: Mapping[OperationKind, ProofStatus] = {
     "mint": ProofStatus.RESERVED,  # has none
     "receive": ProofStatus.INCOMING,
     "redeem": ProofStatus.INCOMING,
+    "offline": ProofStatus.INCOMING,
     "swap": ProofStatus.RESERVED,
     "lock": ProofStatus.RESERVED,
     "reclaim": ProofStatus.RESERVED,
@@ -380,6 +383,7 @@ _FINISHED: Mapping[OperationKind, Callable[[Connection, Operation, float], None]
     "mint": _mint_finished,
     "receive": _receive_finished,
     "redeem": _redeem_finished,
+    "offline": _receive_finished,
     "swap": _swap_finished,
     "lock": _lock_finished,
     "reclaim": _reclaim_finished,
@@ -468,6 +472,7 @@ _FAILED: Mapping[
     "mint": _mint_failed,
     "receive": _token_failed,
     "redeem": _token_failed,
+    "offline": _token_failed,
     "swap": _swap_failed,
     "lock": _swap_failed,
     "reclaim": _reclaim_failed,

@@ -39,7 +39,7 @@ LANDS_WITHIN_S = 60.0
 _PAUSES_S = (0.15, 0.45, 1.35)
 """How long to wait after each post that is to be repeated; there are as many posts as pauses."""
 _SECOND_LOOK_S = 1.0
-_FOREIGN = frozenset({"receive", "redeem", "batch"})
+_FOREIGN = frozenset({"receive", "redeem", "offline", "batch"})
 _OURS = frozenset({"swap", "lock", "mint", "melt"})
 _STRANGE = frozenset({Verdict.FAIL_SPENT, Verdict.FAIL_PAID})
 _PATHS: Mapping[OperationKind, str] = {"mint": MINT_PATH}

@@ -132,6 +132,15 @@ def by_reference(conn: Connection, reference: str) -> list[Operation]:
     return [_operation(row) for row in conn.execute(query)]
 
 
+def offline(conn: Connection, mint: str | None = None) -> list[Operation]:
+    """Return the locked tokens that were taken and are not swapped yet, oldest first."""
+    not_yet = operations.c.state.in_(("stored", "waiting", "joined", "prepared"))
+    query = select(operations).where(not_yet, operations.c.kind == "offline")
+    if mint is not None:
+        query = query.where(operations.c.mint == mint)
+    return [_operation(row) for row in conn.execute(query.order_by(operations.c.created_at))]
+
+
 def of_quote(conn: Connection, quote_id: str, kind: OperationKind = "mint") -> list[Operation]:
     """Return the operations that mint (or melt) a quote, oldest first."""
     ours = operations.c.quote_id == quote_id, operations.c.kind == kind

@@ -50,7 +50,7 @@ class LockedSends:
         if lock.expired(now):
             raise LockError("the lock's time is over already: nothing would be locked")
         info = await self._mints.client(mint).info()
-        if not all(_is_supported(info.nuts.get(nut)) for nut in _NEEDED):
+        if not info.supports(*_NEEDED):
             raise LockError("this mint does not keep locks (NUT-11): anybody could spend the token")
         keyset = await self._mints.active_keyset(mint, unit)
 
@@ -75,10 +75,6 @@ class LockedSends:
         if not made:
             raise WalletError("the token was made and is gone: somebody took it back meanwhile")
         return made[0]
-
-
-def _is_supported(nut: object) -> bool:
-    return isinstance(nut, dict) and nut.get("supported") is True
 
 
 def _blinding_factor() -> str:

@@ -155,6 +155,11 @@ class MintInfo(_Reply):
     version: Annotated[str, StringConstraints(max_length=200)] | None = None
     nuts: dict[str, Any] = {}
 
+    def supports(self, *nuts: str) -> bool:
+        """Tell whether the mint lists each of these NUTs, by number, as supported."""
+        listed = [self.nuts.get(nut) for nut in nuts]
+        return all(isinstance(nut, dict) and nut.get("supported") is True for nut in listed)
+
     def answers_kept_s(self, path: str) -> float:
         """Return for how long an identical POST to a path gets the same answer (NUT-19), in seconds."""
         try:

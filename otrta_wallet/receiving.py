@@ -13,7 +13,7 @@ from otrta_wallet.custody import take_in
 from otrta_wallet.errors import OutcomeUnknown, TokenPartlyTaken
 from otrta_wallet.incoming import Incoming
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.records import Operation, new_operation
+from otrta_wallet.records import Operation, OperationKind, new_operation
 from otrta_wallet.transactions import Transactions
 
 
@@ -77,8 +77,10 @@ class Receiving:
         return await self._db.run(lambda conn, now: [queue(conn, now, part, None) for part in parts])
 
 
-def queue(conn: Connection, now: float, incoming: Incoming, reference: str | None) -> Operation:
-    """Journal that a token is to be taken, alone or with others.
+def queue(
+    conn: Connection, now: float, incoming: Incoming, reference: str | None, *, offline: bool = False
+) -> Operation:
+    """Journal that a token is to be taken, alone or with others; see ``Wallet.queue_receive``.
 
     Raises:
         TokenSpent, TokenPending: this wallet has the proofs already.
@@ -88,8 +90,9 @@ def queue(conn: Connection, now: float, incoming: Incoming, reference: str | Non
     token = incoming.token
     if len(token.proofs) > MAX_INPUTS:
         raise TokenTooLarge(f"a token of more than {MAX_INPUTS} proofs takes more than one swap")
+    kind: OperationKind = "offline" if offline else "receive"
     operation = new_operation(
-        "receive", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
+        kind, token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
     )
     operation = replace(operation, state="waiting")
     journal.create(conn, operation, token.proofs)

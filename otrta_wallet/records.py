@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["mint", "receive", "redeem", "swap", "lock", "reclaim", "batch", "melt"]
-"""receive: somebody's token, at once; redeem: one that was kept first; swap and reclaim: our own proofs;
+OperationKind = Literal["mint", "receive", "redeem", "offline", "swap", "lock", "reclaim", "batch", "melt"]
+"""receive: somebody's token, at once; redeem: one that was kept first; offline: one locked to our keys
+that counted as paid before its swap; swap and reclaim: our own proofs;
 lock: our own as well, made into a token that is locked to keys; batch: several tokens by one swap."""
 OperationState = Literal["stored", "waiting", "joined", "prepared", "done", "failed"]
 """waiting: a token that is to be taken, alone or with others; joined: a batch is taking it."""

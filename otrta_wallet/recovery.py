@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -71,6 +71,7 @@ async def recover(
     everything: bool,
     expired: bool,
     only: str | None = None,
+    leave: Collection[str] = (),
 ) -> Recovery:
     """End operations by the mint's state, turn paid quotes into e-cash, close claimed transfers.
 
@@ -88,6 +89,7 @@ async def recover(
         everything: whether also to look at what is waited for and not due to be looked at (``polling``).
         expired: whether also to ask for invoices that were given up.
         only: the one mint to see to; None for all.
+        leave: ids of queued operations that are somebody's to carry out.
     """
     tally = _Tally()
     await wallet.mints.catch_up()
@@ -96,7 +98,8 @@ async def recover(
     async with anyio.create_task_group() as tasks:
         for mint, found in leftovers.items():
             if only in (None, mint):
-                tasks.start_soon(_recover_mint, wallet, executor, batches, invoices, mint, found, tally)
+                parts = (wallet, executor, batches, invoices)
+                tasks.start_soon(_recover_mint, *parts, mint, found, tally, frozenset(leave))
         for mint in wallet.mints.urls if only is None else [only]:
             tasks.start_soon(_see_to_restored, restorer, mint, tally)
     async with anyio.create_task_group() as tasks:  # what is open comes first
@@ -141,6 +144,7 @@ async def _recover_mint(
     mint: str,
     found: _Leftovers,
     tally: _Tally,
+    leave: frozenset[str],
 ) -> None:
     for operation in found.operations:
         if executor.is_active(operation.id):
@@ -154,7 +158,7 @@ async def _recover_mint(
                 tally.failed += 1
     # also those of batches that were dissolved just now
     with _by_itself(tally):
-        waiting = await wallet.transactions.run(_waiting_at, mint)
+        waiting = await wallet.transactions.run(_waiting_at, mint, leave)
         for ended in await batches.carry_out(waiting, recovering=True):
             closed, done = isinstance(ended, _CLOSED), isinstance(ended, Operation)
             tally.finished, tally.failed = tally.finished + done, tally.failed + closed
@@ -219,10 +223,10 @@ def _sent_in(conn: Connection, now: float, transfers: Sequence[Transfer]) -> dic
     }
 
 
-def _waiting_at(conn: Connection, _now: float, mint: str) -> list[Operation]:
-    of_others = journal.of_others(conn)
+def _waiting_at(conn: Connection, _now: float, mint: str, leave: frozenset[str]) -> list[Operation]:
+    not_ours = journal.of_others(conn) | leave
     waiting = journal.with_state(conn, "waiting")
-    return [operation for operation in waiting if operation.mint == mint and operation.id not in of_others]
+    return [operation for operation in waiting if operation.mint == mint and operation.id not in not_ours]
 
 
 def _watch_on(conn: Connection, now: float, operation: Operation) -> None:

@@ -6,7 +6,7 @@ cancelled call, a crash or a lost reply leaves a journalled operation that ``rec
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Self
@@ -325,26 +325,67 @@ class Wallet:
         return await self._receiving.take_many(tokens, check)
 
     def queue_receive(
-        self, conn: Connection, now: float, incoming: Incoming, reference: str | None = None
+        self,
+        conn: Connection,
+        now: float,
+        incoming: Incoming,
+        reference: str | None = None,
+        *,
+        offline: bool = False,
     ) -> Operation:
         """Journal the taking of a token, inside the caller's transaction; ``carry_out_together`` does it.
 
         Unlike ``prepare_receive`` it plans no outputs yet, since it may share a swap with others. However it
         is carried out, participants are told of its end as of any other's.
 
+        Args:
+            conn: inside a transaction.
+            now: unix time.
+            incoming: from ``inspect``.
+            reference: whose it is; participants see it.
+            offline: whether its giver is told that it is taken before its swap is done, as of one that is
+                locked to our keys. It then stays here whatever its mint says but that it is spent: refused,
+                or with the mint away, it waits for ``queue_again``.
+
         Raises:
             TokenSpent, TokenPending: this wallet has the proofs already.
             TokenTooLarge: it has more proofs than one swap takes.
         """
-        return receiving.queue(conn, now, incoming, reference)
+        return receiving.queue(conn, now, incoming, reference, offline=offline)
 
-    async def carry_out_together(self, queued: Sequence[Operation]) -> list[Operation | OtrtaError]:
+    async def queue_again(self, operation_id: str) -> Operation | None:
+        """Journal that an ``offline`` token is to be taken which could not be before, and return it.
+
+        None where there is nothing to do: its swap has landed after all, or somebody else is at it.
+
+        Raises:
+            MintError: the mint had to be asked what became of an earlier post, and could not.
+        """
+
+        def again(conn: Connection, now: float) -> Operation | None:
+            if not journal.set_state(conn, operation_id, was="stored", now_is="waiting", now=now):
+                return None
+            return journal.load(conn, operation_id)
+
+        stored = await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
+        if stored.state != "stored" or await self._executor.look_again(stored):
+            return None
+        return await self.transactions.run(again)
+
+    async def carry_out_together(
+        self, queued: Sequence[Operation], *, wanted: Mapping[int, int] | None = None
+    ) -> list[Operation | OtrtaError]:
         """Take queued tokens in the fewest swaps, and return for each how it ended.
 
         Take what is waiting, never wait to fill a batch. Where the mint refuses a shared swap, tokens with a
         spent proof are reported as such, and each of the others is posted alone.
+
+        Args:
+            queued: by ``queue_receive``.
+            wanted: how many proofs of each denomination there should be at hand afterwards; None to make
+                those out of which any smaller amount can be paid, whatever is at hand.
         """
-        return await self._batches.carry_out(queued)
+        return await self._batches.carry_out(queued, wanted=wanted)
 
     async def prepare_receive(
         self,
@@ -629,19 +670,24 @@ class Wallet:
         if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
             move_sent(conn, now, transfer_id, now_is=ProofStatus.SPENT, holder=transfer_id)
 
-    async def recover(self, *, everything: bool = True, expired: bool = False) -> Recovery:
+    async def recover(
+        self, *, everything: bool = True, expired: bool = False, leave: Collection[str] = ()
+    ) -> Recovery:
         """End what was left open; see ``otrta_wallet.recovery``.
 
         Args:
+            leave: ids of queued operations that the caller is about to carry out.
             everything: whether to ask now for all that is waited for, as at a start or where a person wants
                 it; on a timer only what is due is asked for, since a mint's time is not ours.
             expired: whether also to ask for invoices that were given up.
         """
-        return await self._recover(everything=everything, expired=expired)
+        return await self._recover(everything=everything, expired=expired, leave=leave)
 
-    async def _recover(self, *, everything: bool, expired: bool, only: str | None = None) -> Recovery:
+    async def _recover(
+        self, *, everything: bool, expired: bool, only: str | None = None, leave: Collection[str] = ()
+    ) -> Recovery:
         parts = (self, self._executor, self._batches, self._invoices, self._restorer, self._upkeep)
-        return await recover(*parts, everything=everything, expired=expired, only=only)
+        return await recover(*parts, everything=everything, expired=expired, only=only, leave=leave)
 
     async def restore(
         self, mint: str, *, empty_batches: int = EMPTY_BATCHES, budget_s: float | None = None

@@ -150,6 +150,14 @@ async def state_of(gateway: Gateway, token: Token) -> PaymentState | None:
     return None if payment is None else payment.state
 
 
+async def swapped(gateway: Gateway) -> None:
+    """Wait for the end of the swaps that are under way."""
+    assert gateway._queue is not None
+    with anyio.fail_after(30):
+        for ticket in [ticket for tickets in gateway._queue._busy.values() for ticket in tickets]:
+            await ticket.ended.wait()
+
+
 def live() -> dict[str, str]:
     return {"X-Cashu-Change": "sse"}
 

@@ -1,0 +1,73 @@
+"""The float: proofs at hand out of which change is made, and who counts on which of them.
+
+Each running call counts on as many proofs of each denomination as its own token would have to be split into
+so that any change of it can be paid. Swaps make what is short of that, and change is made of what no other
+call counts on: so it hardly ever takes a swap of its own, and the mint signs little that is never paid out.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from otrta_core import Proof, pick_exact, split_for_change
+
+Place = tuple[str, str]
+"""A mint and a unit."""
+
+
+@dataclass(slots=True)
+class ChangeFloat:
+    """What running calls count on, by their payments' ids. It holds no proofs itself.
+
+    A call counts on something from the moment on that its token sets out for the mint.
+    """
+
+    _coming: dict[str, tuple[Place, int]] = field(default_factory=dict)
+    _needs: dict[str, tuple[Place, Counter[int]]] = field(default_factory=dict)
+    _sums: dict[Place, Counter[int]] = field(default_factory=dict)
+
+    def count_on(self, payment_id: str, mint: str, unit: str, net: int) -> None:
+        """Note that a call begins of whose payment ``net`` will be left after the fee, in its unit."""
+        self._coming[payment_id] = (mint, unit), net
+
+    def set_out(self, payment_ids: Iterable[str | None]) -> None:
+        """Note that the tokens of these calls are being swapped; those that were let go stay so."""
+        for payment_id in payment_ids:
+            if payment_id is not None and payment_id in self._coming:
+                place, net = self._coming.pop(payment_id)
+                needs = Counter(split_for_change(net))
+                self._needs[payment_id] = place, needs
+                self._sums.setdefault(place, Counter()).update(needs)
+
+    def let_go(self, payment_id: str) -> None:
+        """Note that a call has its change, or gets none."""
+        self._coming.pop(payment_id, None)
+        place, needs = self._needs.pop(payment_id, (("", ""), Counter[int]()))
+        if needs:
+            left = self._sums[place]
+            left.subtract(needs)
+            self._sums[place] = +left
+
+    def wanted(self, mint: str, unit: str) -> dict[int, int]:
+        """Return how many proofs of each denomination the running calls count on."""
+        return dict(self._sums.get((mint, unit), {}))
+
+    def pick(self, payment_id: str, place: Place, usable: Sequence[Proof], amount: int) -> list[Proof] | None:
+        """Return proofs of exactly an amount, of those first that no other call counts on; None for none.
+
+        Args:
+            payment_id: whose change it is.
+            place: mint and unit of the proofs.
+            usable: those at hand; only their amounts matter.
+            amount: above zero, in the unit.
+        """
+        most = amount.bit_length()
+        others = Counter(self._sums.get(place, {}))
+        others.subtract(self._needs.get(payment_id, (place, Counter[int]()))[1])
+        free = []
+        for proof in usable:
+            if others[proof.amount] > 0:
+                others[proof.amount] -= 1
+            else:
+                free.append(proof)
+        return pick_exact(free, amount, max_proofs=most) or pick_exact(usable, amount, max_proofs=most)
