@@ -25,9 +25,20 @@ CHANGE_WITHIN_S = 5.0
 
 
 async def settle(
-    wallet: Wallet, change_float: ChangeFloat, payment: Payment, settled: Settlement, outcome: str
+    wallet: Wallet,
+    payment: Payment,
+    settled: Settlement,
+    outcome: str,
+    change_float: ChangeFloat | None = None,
 ) -> Payment:
     """Settle a redeemed payment and make its change, as far as that is possible now.
+
+    Args:
+        wallet: the gateway's.
+        payment: as its owner has it.
+        settled: how it is divided.
+        outcome: of the call, for the books.
+        change_float: what running calls count on; None where there are none.
 
     Returns:
         The payment as it is now: ``change_due`` says that the change is owed and not yet made. One that was
@@ -45,7 +56,7 @@ async def settle(
             place, amount = (payment.mint, payment.unit), settled.change // Unit.parse(payment.unit).msat
 
             def pick(pieces: Sequence[Proof]) -> list[Proof] | None:
-                return change_float.pick(payment.id, place, pieces, amount)
+                return (change_float or ChangeFloat()).pick(payment.id, place, pieces, amount)
 
             chosen = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
             if chosen is not None:

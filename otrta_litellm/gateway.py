@@ -45,6 +45,9 @@ FIRST_LOOK_S = 8.0
 CHECK_WITHIN_S = 3.0
 """How long whoever asks for change waits for the mint's word on whether it is spent."""
 
+GIVEN_UP_S = 60.0
+"""A payment that was received and never got further is rejected after this long."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -125,7 +128,7 @@ class Gateway:
     async def settle(self, payment: Payment, settled: Settlement, outcome: str) -> Payment:
         """Settle a payment and make its change; see ``otrta_litellm.change.settle``."""
         try:
-            return await change.settle(await self.wallet(), self.change_float, payment, settled, outcome)
+            return await change.settle(await self.wallet(), payment, settled, outcome, self.change_float)
         finally:
             self.change_float.let_go(payment.id)
 
@@ -220,7 +223,7 @@ class Gateway:
             if payment.id not in self.running:
                 with _by_itself(payment):
                     settled = self.till.settlement_after_crash(payment)
-                    await change.settle(wallet, self.change_float, payment, settled, "recovered")
+                    await change.settle(wallet, payment, settled, "recovered", self.change_float)
         for payment in await run(payments.ours_with_change_due, self.running):
             if payment.id not in self.running:
                 with _by_itself(payment):

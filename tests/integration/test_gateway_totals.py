@@ -32,6 +32,8 @@ def test_many_calls_at_once_are_each_paid_exactly(shop: Shop, purse: Purse) -> N
         replies = list(pool.map(shop.buy, tokens, bodies))
     for n, reply in enumerate(replies):
         cost = COST_MSAT if n % 4 else 0
+        assert reply.status == (200 if n % 4 else 500), reply.body
+        assert "x-otrta-paid-msat" in reply.headers, reply.body
         assert reply.sums == (10_000 + n, cost, 0, 10_000 + n - cost)
     changes = [reply.change for reply in replies]
     ys = [proof.Y for change in changes if change is not None for proof in change.proofs]

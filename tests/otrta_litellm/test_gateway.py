@@ -5,7 +5,6 @@ import socket
 from dataclasses import replace
 from typing import Any
 
-import anyio
 import pytest
 
 from otrta_cli.processes import Running
