@@ -138,6 +138,19 @@ def store_url(store: str) -> str:
     return store if "://" in store else f"sqlite:///{Path(store).expanduser().absolute() / STORE_FILE}"
 
 
+def _same_database(store: object, other: str) -> bool:
+    """Whether two settings name one database; LiteLLM adds parameters of its own to its URL."""
+    if not isinstance(store, str) or "://" not in store or "://" not in other:
+        return False
+    try:
+        urls = make_url(store), make_url(other)
+    except ArgumentError:
+        return False
+    local = {None: "127.0.0.1", "": "127.0.0.1", "localhost": "127.0.0.1", "::1": "127.0.0.1"}
+    ours, theirs = ((local.get(url.host, url.host), url.port or 5432, url.database) for url in urls)
+    return ours == theirs
+
+
 def load_settings(
     values: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ
 ) -> GatewaySettings:
@@ -157,7 +170,7 @@ def load_settings(
             raise SettingsError(
                 f"{name_of([key])} is not set: set it there or as {ENV_PREFIX}{key.upper()}, to {description}"
             )
-    if merged["store"] == environ.get("DATABASE_URL"):
+    if _same_database(merged["store"], environ.get("DATABASE_URL", "")):
         raise SettingsError(f"{name_of(['store'])} is LiteLLM's own DATABASE_URL: name another database")
     try:
         return GatewaySettings.model_validate(merged)

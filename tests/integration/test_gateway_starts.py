@@ -81,3 +81,13 @@ def test_a_litellm_that_is_built_otherwise_does_not_serve(tmp_path: Path) -> Non
     assert len(ours(said)) == 1
     assert re.match(r"otrta: .*Stranger stands before the gate.* otrta\[gateway\]", ours(said)[0])
     assert "Traceback" not in said
+
+
+def test_a_sqlite_store_is_for_one_worker(tmp_path: Path) -> None:
+    patience = ["--num_workers", "2", "--timeout_worker_healthcheck", "120"]
+    code, said = started(tmp_path, config_dir() / "litellm.yaml", *patience)
+    assert code != 0
+    [line] = ours(said)
+    assert "on SQLite is for one process" in line
+    assert "OTRTA_GATEWAY_STORE" in line or "callback_settings.otrta.store" in line
+    assert not (tmp_path / "gateway.sqlite3").exists()

@@ -235,10 +235,21 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
         load_settings(GOOD, {name: str(tmp_path / "none")})
 
 
-def test_the_store_is_not_litellms_database() -> None:
-    environ = {"DATABASE_URL": "postgresql://db/litellm"}
-    with pytest.raises(SettingsError, match="LiteLLM's own DATABASE_URL"):
-        load_settings(GOOD | {"store": "postgresql://db/litellm"}, environ)
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "postgresql://localhost/litellm",
+        "postgresql://127.0.0.1:5432/litellm?connection_limit=10&pool_timeout=60",
+        "postgres://somebody:secret@localhost/litellm",
+    ],
+)
+def test_the_store_is_not_litellms_database(theirs: str) -> None:
+    store = {"store": "postgresql://otrta@localhost/litellm"}
+    with pytest.raises(SettingsError, match="LiteLLM's own DATABASE_URL") as refused:
+        load_settings(GOOD | store, {"DATABASE_URL": theirs})
+    assert "secret" not in str(refused.value)
+    for other in ("postgresql://localhost/other", "postgresql://localhost:5433/litellm", "nonsense", "x://["):
+        assert load_settings(GOOD | store, {"DATABASE_URL": other}).store == store["store"]
 
 
 def test_settings_that_are_no_mapping_are_refused() -> None:
