@@ -1,21 +1,22 @@
 """Prices of LiteLLM's models in msat: the operator's table first, else LiteLLM's USD prices."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 import anyio
 import anyio.lowlevel
 
 from otrta_core import ModelPrice, PriceTable
 from otrta_core.pricing import dearest
+from otrta_core.requests import OUTPUT_LIMIT_FIELD, OUTPUTLESS, Kind
 from otrta_litellm.price_tables import Source
-from otrta_litellm.router_view import Deployment, RouterView, UsdPrices
+from otrta_litellm.router_view import Deployment, RouterView
 from otrta_litellm.settings import GatewaySettings
+from otrta_litellm.usd_prices import price_from_usd
 
 _MSAT_PER_BTC = Decimal(100_000_000_000)
-_MILLION = Decimal(1_000_000)
 
 KNOWN_FOR_S = 5.0
 """How long it is remembered who may answer: looking it up takes a millisecond for each deployment."""
@@ -110,7 +111,7 @@ class PriceBook:
             price = self._table.get(deployment.group, deployment.deployment_id)
             if price is None and self._usd_prices_count:
                 in_usd = True
-                price = price_from_usd(deployment.prices, msat_per_usd or Decimal(1))
+                price = price_from_usd(deployment, msat_per_usd or Decimal(1))
             if price is None:
                 return None
             prices.append(with_limits(price, deployment))
@@ -131,30 +132,16 @@ def with_limits(price: ModelPrice, deployment: Deployment) -> ModelPrice:
     return ModelPrice.from_dict(values)
 
 
-def price_from_usd(usd: UsdPrices, msat_per_usd: Decimal) -> ModelPrice | None:
-    """Turn USD prices into msat, each rounded up; None where there is no price per token.
+def sells(price: ModelPrice, kind: Kind) -> bool:
+    """Tell whether a price is one for this kind of call.
 
-    A kind of usage that has a price which this gateway cannot bound makes the model unsellable. So do
-    prices that are all zero, which LiteLLM lists for models that run on the operator's own machines: what
-    is free has to be in the operator's table.
+    A text is not sold where only its prompt has a price, nor anything that only pieces are priced for. What
+    has no price at all is what the operator gives away.
     """
-    per_token = (usd.input_per_token, usd.output_per_token)
-    if usd.input_per_token is None or usd.per_search or not (any(per_token) or usd.per_request):
-        return None
-
-    def per_million(value: Decimal | None) -> int | None:
-        return None if value is None else _up(value * _MILLION * msat_per_usd)
-
-    values: Iterable[tuple[str, int | None]] = (
-        ("input_msat_per_mtok", per_million(usd.input_per_token)),
-        ("output_msat_per_mtok", per_million(usd.output_per_token)),
-        ("cached_input_msat_per_mtok", per_million(usd.cached_input_per_token)),
-        ("cache_write_msat_per_mtok", per_million(usd.cache_write_per_token)),
-        ("reasoning_msat_per_mtok", per_million(usd.reasoning_per_token)),
-        ("request_msat", None if usd.per_request is None else _up(usd.per_request * msat_per_usd)),
-    )
-    return ModelPrice.from_dict({name: value for name, value in values if value is not None})
-
-
-def _up(value: Decimal) -> int:
-    return int(value.to_integral_value(ROUND_CEILING))
+    by_tokens = price.dearest_input or price.dearest_output
+    if kind in OUTPUT_LIMIT_FIELD and by_tokens and not price.dearest_output:
+        return False
+    pieces = (price.image_msat, price.character_msat_per_million, price.second_msat)
+    if kind in OUTPUT_LIMIT_FIELD or kind in OUTPUTLESS:
+        return bool(by_tokens) or all(piece is None for piece in pieces)
+    return True

@@ -14,7 +14,7 @@ from otrta_core import ModelPrice
 from otrta_core.pricing import cheapest
 from otrta_core.requests import Kind
 from otrta_litellm.answers import GateError
-from otrta_litellm.price_book import PriceBook, Priced
+from otrta_litellm.price_book import PriceBook, Priced, sells
 from otrta_litellm.price_tables import HOLD_S, PriceRow, Source, Wanted, publish
 from otrta_litellm.rate_keeper import load_rate
 from otrta_litellm.rates import RateState
@@ -49,7 +49,7 @@ class Prices:
 
         Args:
             model: the name that the caller asks for.
-            kind: of the call; a chat is not sold where only the prompt has a price.
+            kind: of the call; see ``sells``.
             for_s: for how long from now the price has to be accepted everywhere.
 
         Raises:
@@ -57,7 +57,9 @@ class Prices:
         """
         now = time.time()
         current = self._book.priced(model, self._msat_per_usd(now + for_s))
-        if current is None or _is_half_priced(current.price, kind):
+        if current is None:
+            return None
+        if kind is not None and current.price is not None and not sells(current.price, kind):
             return None
         rows = [row for row in self._rows if row.prices_until >= now + for_s]
         if for_s:
@@ -144,8 +146,3 @@ class Prices:
 
 def _of_source(found: Mapping[str, Priced], source: Source) -> dict[str, ModelPrice]:
     return {name: p.price for name, p in found.items() if p.source == source and p.price is not None}
-
-
-def _is_half_priced(price: ModelPrice | None, kind: Kind | None) -> bool:
-    """Whether a chat's answer would be free while its prompt is not."""
-    return price is not None and kind == "chat" and bool(price.dearest_input) and not price.dearest_output

@@ -5,6 +5,7 @@ is read directly. The router is asked with its own resolvers. A price that is no
 where the map or the operator says 0.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,7 @@ from litellm.router_utils.fallback_event_handlers import get_fallback_model_grou
 _FALLBACK_LISTS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _TIER_MARK = "_above_"
 _SERVICE_TIERS = ("batches", "flex", "priority", "ultrafast", "balanced", "decisions")
+_RESOLUTION = re.compile(r"_[0-9][0-9.]*[Kkp]?$")  # as in output_cost_per_image_4K
 _COST_WORDS = ("cost", "tiered_pricing")
 
 
@@ -32,6 +34,11 @@ class UsdPrices:
     per_search: Decimal | None = None
     per_input_image: Decimal | None = None
     per_output_image: Decimal | None = None
+    per_pixel: Decimal | None = None
+    output_per_text_token: Decimal | None = None
+    output_per_image_token: Decimal | None = None
+    input_per_audio_token: Decimal | None = None
+    output_per_audio_token: Decimal | None = None
     per_character: Decimal | None = None
     per_second: Decimal | None = None
 
@@ -39,7 +46,11 @@ class UsdPrices:
 # Image tokens are billed as prompt or completion tokens, so their price counts among those.
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "input_per_token": ("input_cost_per_token", "input_cost_per_image_token"),
-    "cached_input_per_token": ("cache_read_input_token_cost", "input_cost_per_token_cache_hit"),
+    "cached_input_per_token": (
+        "cache_read_input_token_cost",
+        "input_cost_per_token_cache_hit",
+        "cache_read_input_image_token_cost",
+    ),
     "cache_write_per_token": ("cache_creation_input_token_cost",),
     "output_per_token": ("output_cost_per_token", "output_cost_per_image_token"),
     "reasoning_per_token": ("output_cost_per_reasoning_token",),
@@ -47,6 +58,11 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "per_search": ("search_context_cost_per_query",),
     "per_input_image": ("input_cost_per_image",),
     "per_output_image": ("output_cost_per_image",),
+    "per_pixel": ("input_cost_per_pixel", "output_cost_per_pixel"),
+    "output_per_text_token": ("output_cost_per_token",),
+    "output_per_image_token": ("output_cost_per_image_token",),
+    "input_per_audio_token": ("input_cost_per_audio_token",),
+    "output_per_audio_token": ("output_cost_per_audio_token",),
     "per_character": ("input_cost_per_character", "output_cost_per_character"),
     "per_second": ("input_cost_per_second", "output_cost_per_second", "input_cost_per_audio_per_second"),
 }
@@ -164,6 +180,7 @@ def _deployment(group: str, entry: Mapping[str, Any]) -> Deployment:
     known = _map_entry(
         model, params.get("custom_llm_provider"), info.get("base_model") or params.get("base_model")
     )
+    known = {**known, "tiered_pricing": [*(known.get("tiered_pricing") or []), *_by_size(model, known)]}
     limits = {**known, **_set(info)}
     return Deployment(
         group=group,
@@ -197,6 +214,19 @@ def _map_entry(model: str, provider: str | None, base_model: str | None) -> Mapp
     return {}
 
 
+def _by_size(model: str, known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The prices of dearer sizes and qualities that the map has under names such as ``hd/1024-x-1024/m``."""
+    if known.get("output_cost_per_image") is None:
+        return
+    name = model.rpartition("/")[2]
+    for key, entry in litellm.model_cost.items():
+        if "-x-" in key and key.endswith(f"/{name}") and isinstance(entry, Mapping):
+            listed = entry.get("litellm_provider"), known.get("litellm_provider")
+            if listed[0] == listed[1]:
+                prices = (entry.get("output_cost_per_image"), entry.get("input_cost_per_image"))
+                yield from ({"output_cost_per_image": price} for price in prices if price is not None)
+
+
 def _same_provider(listed: object, provider: str | None) -> bool:
     if not isinstance(listed, str) or provider is None:
         return listed is None
@@ -207,7 +237,7 @@ def _prices(known: Mapping[str, Any], own: Mapping[str, Any], service_tier: obje
     """The operator's own price of a kind stands instead of all the map's tiers of that kind."""
     own_kinds = {_kind(key)[0] for key in own}
     listed = {key: value for key, value in known.items() if _kind(key)[0] not in own_kinds}
-    if own_kinds & {"input_cost_per_token", "output_cost_per_token"}:
+    if own_kinds & {"input_cost_per_token", "output_cost_per_token", "output_cost_per_image"}:
         listed.pop("tiered_pricing", None)
     tiers = [
         tier
@@ -235,7 +265,7 @@ def _kind(key: str) -> tuple[str, str | None]:
     name, _, tier = key.rpartition("_")
     if tier not in _SERVICE_TIERS:
         name, tier = key, ""
-    return name.partition(_TIER_MARK)[0], tier or None
+    return _RESOLUTION.sub("", name.partition(_TIER_MARK)[0]), tier or None
 
 
 def _amounts(value: object) -> Iterator[Decimal]:

@@ -1,17 +1,18 @@
 """Prices in msat: the operator's table first, else LiteLLM's USD prices, never too little."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from otrta_core import ModelPrice
-from otrta_litellm.price_book import PriceBook, Priced, price_from_usd, with_limits
-from otrta_litellm.router_view import UsdPrices
+from otrta_core.requests import Kind
+from otrta_litellm.price_book import PriceBook, Priced, sells, with_limits
 from tests.otrta_litellm.samples import View, deployment, settings
 
 RATE = {"btc_usd": {"fixed": "100000"}}  # 1 USD is 1,000,000 msat
 MSAT_PER_USD = Decimal(1_000_000)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def book(view: View, **values: Any) -> PriceBook:
@@ -21,21 +22,6 @@ def book(view: View, **values: Any) -> PriceBook:
 def price_in(found: PriceBook, model: str) -> ModelPrice | None:
     priced = found.priced(model, MSAT_PER_USD)
     return None if priced is None else priced.price
-
-
-def test_usd_becomes_msat_by_decimals_rounded_up() -> None:
-    usd = UsdPrices(
-        input_per_token=Decimal("0.0000025"),
-        output_per_token=Decimal("0.00001"),
-        cached_input_per_token=Decimal("1e-13"),
-        per_request=Decimal("0.0000001"),
-    )
-    assert price_from_usd(usd, Decimal(1_000_000)) == ModelPrice(
-        input_msat_per_mtok=2_500_000,
-        output_msat_per_mtok=10_000_000,
-        cached_input_msat_per_mtok=1,
-        request_msat=1,
-    )
 
 
 def test_the_margin_and_the_rate_are_in_the_price() -> None:
@@ -50,18 +36,29 @@ def test_the_margin_and_the_rate_are_in_the_price() -> None:
 
 
 @pytest.mark.parametrize(
-    "usd",
+    ("price", "kinds"),
     [
-        UsdPrices(),
-        UsdPrices(output_per_token=Decimal(1)),
-        UsdPrices(input_per_token=Decimal(1), per_search=Decimal(1)),
-        UsdPrices(input_per_token=Decimal(0), output_per_token=Decimal(0)),
-        UsdPrices(input_per_token=Decimal(0)),
+        ({"input_msat_per_mtok": 5}, {"embeddings", "rerank", "images"}),
+        ({"input_msat_per_mtok": 5, "output_msat_per_mtok": 5}, {"chat", "messages", "embeddings", "images"}),
+        ({"output_msat_per_mtok": 5}, {"chat", "embeddings"}),
+        ({"image_msat": 5}, {"images", "image_edits"}),
+        ({"image_msat": 5, "input_msat_per_mtok": 5}, {"images", "embeddings"}),
+        ({"character_msat_per_million": 5}, {"speech"}),
+        ({"second_msat": 5}, {"transcriptions"}),
+        ({"request_msat": 5}, {"chat", "rerank", "moderations"}),
+        ({}, {"chat", "embeddings"}),
     ],
     ids=str,
 )
-def test_what_has_no_bound_or_is_free_by_litellms_list_has_no_price(usd: UsdPrices) -> None:
-    assert price_from_usd(usd, Decimal(1_000_000)) is None
+def test_a_price_sells_the_kinds_that_it_is_for(price: dict[str, int], kinds: set[Kind]) -> None:
+    found = ModelPrice(**price)  # type: ignore[arg-type]
+    sold = {kind for kind in KINDS if sells(found, kind)}
+    assert kinds <= sold
+    refused: set[Kind] = {"chat", "completions", "responses", "messages", "embeddings", "moderations"}
+    if not kinds & refused:
+        assert not sold & refused
+    if "chat" not in kinds:
+        assert "responses" not in sold
 
 
 def test_the_table_stands_before_usd_and_globs_after_names() -> None:

@@ -152,7 +152,9 @@ def test_an_unknown_model_has_no_price_rather_than_a_price_of_zero() -> None:
 
 def test_floats_become_the_decimals_that_they_print_as() -> None:
     assert prices(own={"input_cost_per_token": 1e-7, "output_cost_per_token": 3e-7}) == UsdPrices(
-        input_per_token=Decimal("0.0000001"), output_per_token=Decimal("0.0000003")
+        input_per_token=Decimal("0.0000001"),
+        output_per_token=Decimal("0.0000003"),
+        output_per_text_token=Decimal("0.0000003"),
     )
 
 
