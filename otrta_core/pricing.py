@@ -5,7 +5,7 @@ up once, at the end.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
@@ -87,6 +87,12 @@ class ModelPrice:
         """Lift an amount to ``min_msat`` and cut it to ``max_msat``, or to what a ledger can hold."""
         most = MAX_AMOUNT if self.max_msat is None else self.max_msat
         return min(max(amount_msat, self.min_msat or 0), most)
+
+    def narrowed(self, min_msat: int | None, max_msat: int | None) -> Self:
+        """Return this price with other bounds beside its own: the higher least and the lower most count."""
+        least = [m for m in (self.min_msat, min_msat) if m is not None]
+        most = [m for m in (self.max_msat, max_msat) if m is not None]
+        return replace(self, min_msat=max(least, default=None), max_msat=min(most, default=None))
 
 
 def dearest(prices: Iterable[ModelPrice]) -> ModelPrice:

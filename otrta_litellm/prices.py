@@ -37,6 +37,7 @@ class Prices:
     def __init__(self, settings: GatewaySettings, view: RouterView, *, shared: bool = False) -> None:
         self._book = PriceBook(settings, view)
         self._btc_usd = settings.btc_usd
+        self._limits = settings.paths
         self._shared = shared
         self._rate = RateState()
         self._rows: tuple[PriceRow, ...] = ()
@@ -73,7 +74,9 @@ class Prices:
                 code="price_unavailable",
                 status=503,
             )
-        return cheapest(offers)
+        limits = self._limits.get(kind) if kind is not None else None
+        price = cheapest(offers)
+        return price if limits is None else limits.on(price)
 
     def takes_token_numbers(self, model: str) -> bool:
         """See ``PriceBook.takes_token_numbers``."""

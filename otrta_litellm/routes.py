@@ -47,6 +47,7 @@ async def info(gateway: Gateway) -> Mapping[str, Any]:
         "min_output_tokens": settings.min_output_tokens,
         "claim_days": settings.claim_days,
         "prices_until": int(until),
+        "paths": {kind: limits.model_dump(exclude_none=True) for kind, limits in settings.paths.items()},
         "models": [{"id": name, **price.to_dict()} for name, price in prices.items()],
     }
 

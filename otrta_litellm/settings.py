@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from otrta_core import ModelPrice, OtrtaError, Unit
+from otrta_core.requests import Kind
+from otrta_litellm.kind_limits import KindLimits, by_kind
 from otrta_litellm.rate_settings import BtcUsd, Share
 from otrta_litellm.setting_faults import ENV_PREFIX, SettingsError, name_of, sentence
 from otrta_litellm.setting_sources import gathered
@@ -37,6 +39,7 @@ class GatewaySettings(_Model):
         margin: added to LiteLLM's USD prices, as a fraction: "0.05" is five per cent.
         btc_usd: the rate that turns USD prices into msat; without it only ``prices`` count.
         prices: msat prices by model name or glob; they come before USD prices.
+        paths: the least and the most that a call costs, by path or kind of call; see ``KindLimits``.
         rounding: what is done with less than a sat of a sat token's cost.
         allow_zero: with "down" and "stochastic", whether a cost may round to nothing.
         max_token_bytes: longest X-Cashu header value.
@@ -60,6 +63,7 @@ class GatewaySettings(_Model):
         BtcUsd | None, Field(description='a mapping, such as {fixed: "100000"} or {feeds: public}')
     ] = None
     prices: dict[str, ModelPrice] = {}
+    paths: Annotated[dict[Kind, KindLimits], BeforeValidator(by_kind)] = {}
     rounding: Literal["up", "down", "stochastic"] = "up"
     allow_zero: bool = False
     max_token_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32_768

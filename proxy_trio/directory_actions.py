@@ -187,7 +187,7 @@ def _entry(entry: GatewayEntry) -> dict[str, Any]:
 
 
 def _quote(client: Client, info: GatewayInfo, call: CallRequest) -> dict[str, Any]:
-    price = info.models.get(call.model)
+    price = info.price(call)
     if price is None:
         return {"error": f"it does not sell {call.model}"}
     bound_msat = quote_msat(price, call, default_output_tokens=info.default_output_tokens)

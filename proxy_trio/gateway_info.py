@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from otrta_core import ModelPrice, OtrtaError
+from otrta_core import CallRequest, ModelPrice, OtrtaError
+from otrta_core.amounts import MAX_AMOUNT
 from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio.errors import GatewayBrokeOff, GatewayFailure
 from proxy_trio.gateway import GatewayReply, build_request
@@ -32,6 +33,11 @@ class _Limits(_Model):
     max_proofs: Annotated[int, Field(ge=1)] = 64
 
 
+class _KindLimits(_Model):
+    min_msat: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
+    max_msat: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
+
+
 class GatewayInfo(_Model):
     """What a client needs of a gateway's info; amounts in msat."""
 
@@ -42,6 +48,7 @@ class GatewayInfo(_Model):
     rounding: Literal["up", "down", "stochastic"] = "up"
     default_output_tokens: Annotated[int, Field(ge=1, le=10**7)] = 1024
     models: Annotated[dict[str, ModelPrice], Field(max_length=100_000)] = {}
+    paths: Annotated[dict[str, _KindLimits], Field(max_length=100)] = {}
 
     @field_validator("models", mode="before")
     @classmethod
@@ -56,6 +63,13 @@ class GatewayInfo(_Model):
                 except OtrtaError:
                     continue  # a price that cannot be read is a model that is not bought
         return prices
+
+    def price(self, call: CallRequest) -> ModelPrice | None:
+        """Return what a call is priced by, or None where its model is not sold."""
+        price, limits = self.models.get(call.model), self.paths.get(call.kind)
+        if price is None or limits is None:
+            return price
+        return price.narrowed(limits.min_msat, limits.max_msat)
 
     def units_by_mint(self) -> dict[str, frozenset[str]]:
         """Return the units that each mint's tokens may have, by the mint's URL in normal form."""

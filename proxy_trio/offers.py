@@ -78,7 +78,7 @@ async def find_offers(gateways: Gateways, mints: Sequence[str], request: CallReq
 
 
 def _quote(info: GatewayInfo, request: CallRequest | None) -> int | None:
-    price = info.models.get(request.model) if request is not None else None
+    price = info.price(request) if request is not None else None
     if price is None or request is None:
         return None
     return quote_msat(price, request, default_output_tokens=info.default_output_tokens)

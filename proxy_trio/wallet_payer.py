@@ -50,7 +50,7 @@ class WalletPayer:
             # not sold, as far as is known: the gateway's own answer tells the app, and nothing is paid
             return PaidAttempt(payment_id=calls.new_id(), gateway_url=offer.url, info=offer.info)
         purchase = Purchase(offer.url, offer.info, request, offer.quote_msat, offer.quote_msat, offer.sources)
-        return await self._pay(purchase, offer.info.models.get(request.model), may_retry=True)
+        return await self._pay(purchase, offer.info.price(request), may_retry=True)
 
     async def _pay(self, purchase: Purchase, price: ModelPrice | None, *, may_retry: bool) -> PaidAttempt:
         payment_id = calls.new_id()
