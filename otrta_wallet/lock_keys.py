@@ -1,5 +1,9 @@
-"""The keys that unlock tokens: one that follows from the seed, and those that were handed in (NUT-11)."""
+"""The keys that unlock tokens (NUT-11): that of the seed, those made later, and those that were handed in.
 
+One of them is the wallet's own, to which others lock their tokens: that of the seed, until a new one is made.
+"""
+
+import secrets
 from collections.abc import Sequence
 
 from anyio import to_thread
@@ -18,14 +22,20 @@ from otrta_wallet import store
 from otrta_wallet.records import Output
 from otrta_wallet.transactions import Transactions
 
+_CURRENT = "lock_key"
+
 
 class LockKeys:
-    """Signs what is locked to the wallet's keys. Its repr shows the public key of the seed only."""
+    """Signs what is locked to the wallet's keys. Its repr shows one public key only.
+
+    Attributes:
+        public: the key that tokens are to be locked to.
+    """
 
     def __init__(self, transactions: Transactions, seed: bytes) -> None:
         self._db = transactions
-        self._own = derive_lock_key(seed)
-        self.public = schnorr.public_key(self._own)
+        self._of_seed = derive_lock_key(seed)
+        self.public = schnorr.public_key(self._of_seed)
 
     def __repr__(self) -> str:
         return f"LockKeys(public={self.public!r})"
@@ -44,6 +54,31 @@ class LockKeys:
             raise LockError("a private key is a number of 32 bytes, above zero and below the order") from None
         await self._db.run(store.add_lock_key, public, private_key.hex())
         return public
+
+    async def load(self) -> None:
+        """Learn which key is the wallet's own now, where a new one has been made."""
+        current = await self._db.run(lambda conn, _now: store.get_setting(conn, _CURRENT))
+        self.public = schnorr.public_key(self._of_seed) if current is None else current
+
+    def renew(self, conn: Connection, now: float) -> str:
+        """Make a new key the wallet's own, inside the caller's transaction; ``load`` it after that.
+
+        It follows from nothing, so that no copy of the wallet makes the same. The others open tokens as
+        before.
+
+        Returns:
+            The public key.
+        """
+        private = secrets.token_bytes(32)
+        public = schnorr.public_key(private)
+        store.add_lock_key(conn, now, public, private.hex())
+        store.put_setting(conn, _CURRENT, public)
+        return public
+
+    async def all_public(self) -> list[str]:
+        """Return the public keys of all that tokens can be locked to, in hex; the wallet's own first."""
+        stored = await self._db.run(lambda conn, _now: store.public_lock_keys(conn))
+        return list(dict.fromkeys([self.public, schnorr.public_key(self._of_seed), *stored]))
 
     async def unlocked(self, inputs: Sequence[Proof], outputs: Sequence[Output] = ()) -> Sequence[Proof]:
         """Return the inputs of one transaction with the witnesses that spend them now.
@@ -64,4 +99,4 @@ class LockKeys:
         return await to_thread.run_sync(unlock, inputs, keys, int(self._db.now()), spend)
 
     def _all(self, conn: Connection, _now: float) -> list[bytes]:
-        return [self._own, *(bytes.fromhex(key) for key in store.private_lock_keys(conn))]
+        return [self._of_seed, *(bytes.fromhex(key) for key in store.private_lock_keys(conn))]

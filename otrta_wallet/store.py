@@ -536,6 +536,13 @@ def add_lock_key(conn: Connection, now: float, public: str, private: str) -> Non
         conn.execute(insert(lock_keys).values(public=public, private=private, added_at=now))
 
 
+def public_lock_keys(conn: Connection) -> list[str]:
+    """Return the public keys of the stored private keys, in hex, oldest first."""
+    return list(
+        conn.execute(select(lock_keys.c.public).order_by(lock_keys.c.added_at, lock_keys.c.public)).scalars()
+    )
+
+
 def private_lock_keys(conn: Connection) -> list[str]:
     """Return the private keys that were handed in, in hex, oldest first."""
     return list(

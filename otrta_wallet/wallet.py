@@ -28,6 +28,7 @@ from otrta_core import (
 )
 from otrta_wallet import at_hand, journal, receiving, store
 from otrta_wallet.batches import MAX_INPUTS, Batches
+from otrta_wallet.copies import catch_up
 from otrta_wallet.custody import hand_out, move_sent, take_in
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.errors import NotEnoughFunds
@@ -152,6 +153,7 @@ class Wallet:
             mints = MintBook(transactions, client, shared=worker.shared)
             await mints.load()
             keys = LockKeys(transactions, seed)
+            await keys.load()
             executor = Executor(transactions, mints, seed, keys, participants, worker)
             yield cls(transactions, mints, seed, keys, executor, worker)
 
@@ -714,6 +716,26 @@ class Wallet:
         if not await self._restorer.has_begun(mint):
             await self._recover(everything=True, expired=True, only=mint)
         return await self._restorer.run(mint, empty_batches, budget_s)
+
+    async def catch_up_with_copies(self, mint: str, *, empty_batches: int = EMPTY_BATCHES) -> dict[str, int]:
+        """Find out what other lives of this wallet have done at a mint, and do not get into their way.
+
+        For a database that is a copy or a backup: what was spent is noted, and counters that were used are
+        skipped. Unlike ``restore`` it takes nothing, since what the others made may have been handed out.
+
+        Args:
+            mint: its URL, a known one.
+            empty_batches: as for ``restore``.
+
+        Returns:
+            What is gone, by unit.
+
+        Raises:
+            MintError: the mint could not be asked.
+            the errors of ``MintBook.add``.
+        """
+        mint = await self.mints.add(mint)
+        return await catch_up(self.transactions, self.mints, self._seed, mint, empty_batches)
 
     async def has_words(self, words: str) -> bool:
         """Tell whether these are the words of this wallet's seed, however they are typed.
