@@ -18,7 +18,7 @@ from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAut
 
 @dataclass(frozen=True, slots=True)
 class UsageSeen:
-    """LiteLLM's own count of one call, in tokens; a second source that is never the first choice.
+    """LiteLLM's own count of one call: tokens and, of sound that was heard, seconds. Never the first choice.
 
     LiteLLM counts the delivered text itself where the upstream reported nothing, and does not say which it
     was.
@@ -31,6 +31,7 @@ class UsageSeen:
     cache_write_tokens: int
     reasoning_tokens: int
     stream: bool
+    seconds: int = 0
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The answers that the gate itself gives: errors in OpenAI's shape, 402s, and the headers of a payment."""
+"""The answers that the gate itself gives: errors in each API's shape, 402s, and the headers of a payment."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -53,8 +53,18 @@ class GateError(OtrtaError):
         self.change = change
 
 
-def refusal(error: OtrtaError) -> Answer:
-    """Render an error of the tree in OpenAI's shape, with what the contract says of its headers."""
+def is_anthropics(path: str) -> bool:
+    """Tell whether a path belongs to Anthropic's API, whose errors have another shape."""
+    return path.startswith(("/v1/messages", "/anthropic/"))
+
+
+def refusal(error: OtrtaError, *, anthropic: bool = False) -> Answer:
+    """Render an error of the tree, with what the contract says of its headers.
+
+    Args:
+        error: what is refused, and why.
+        anthropic: whether in Anthropic's shape instead of OpenAI's.
+    """
     if isinstance(error, GateError):
         cashu = error.change or (error.request and error.request.encode())
         return _error(
@@ -64,8 +74,10 @@ def refusal(error: OtrtaError) -> Answer:
             error.param,
             error.required_msat,
             cashu or None,
+            anthropic=anthropic,
         )
-    return _error(error.http_status, error.code, error.message, getattr(error, "param", None))
+    param = getattr(error, "param", None)
+    return _error(error.http_status, error.code, error.message, param, anthropic=anthropic)
 
 
 def json_answer(status: int, body: Mapping[str, Any], *, cashu: str | None = None) -> Answer:
@@ -124,6 +136,8 @@ def _error(
     param: str | None = None,
     required_msat: int | None = None,
     cashu: str | None = None,
+    *,
+    anthropic: bool = False,
 ) -> Answer:
     error: dict[str, Any] = {
         "message": message,
@@ -133,7 +147,8 @@ def _error(
     }
     if required_msat is not None:
         error["required_msat"] = required_msat
-    return json_answer(status, {"error": error}, cashu=cashu)
+    shaped: dict[str, Any] = {"type": "error", "error": error} if anthropic else {"error": error}
+    return json_answer(status, shaped, cashu=cashu)
 
 
 _TYPES = {401: "authentication_error", 402: "payment_required", 500: "api_error", 503: "api_error"}

@@ -11,7 +11,7 @@ import structlog
 
 from otrta_core import OtrtaError
 from otrta_litellm.admission import ADMISSION, Admission
-from otrta_litellm.answers import Answer, GateError, Header, exposed, refusal
+from otrta_litellm.answers import Answer, GateError, Header, exposed, is_anthropics, refusal
 from otrta_litellm.asgi import App, Message, Receive, Scope, Send
 from otrta_litellm.failures import UNSETTLED
 from otrta_litellm.gateway import Gateway
@@ -79,11 +79,11 @@ class Gate:
         try:
             reply = await self._answer(scope, receive, noting_send, way)
         except OtrtaError as error:
-            reply = refusal(error)
+            reply = refusal(error, anthropic=is_anthropics(scope["path"]))
         except Exception as error:
             # its text and its traceback may hold what must not be logged
             _log.error("gate_failed", error=type(error).__name__)
-            reply = UNSETTLED
+            reply = refusal(UNSETTLED, anthropic=is_anthropics(scope["path"]))
         if reply is not None and not begun:
             origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
             with suppress(OSError):

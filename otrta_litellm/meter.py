@@ -1,17 +1,25 @@
 """Reading from an answer, as it passes, what the call used and whether it failed."""
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from otrta_core import Usage, wire
+from otrta_core import CallRequest, Usage, wire
 from otrta_core.output_text import output_text
 from otrta_core.sse import MAX_LINE, EventReader, data_of, is_done
-from otrta_core.usage import usage_from_body
+from otrta_core.usage import UsageReader
 
 KEPT_TEXT = 256 << 10
 """How much of the delivered text is kept to be counted; what is beyond counts in proportion."""
 
+KEPT_TAIL = 64 << 10
+"""How much is held of what comes behind the end of a stream; nobody needs the rest."""
+
 BYTES_PER_TOKEN = 4
 """What is assumed where text cannot be counted."""
+
+_CUE_END = re.compile(r"-->\s*(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +29,26 @@ class Reading:
     Attributes:
         usage: as stated by the answer, or None.
         text: the beginning of the delivered text.
-        text_bytes: all of it, in bytes.
-        error: the error that an event stream carried, or None.
+        text_bytes: all of it, in bytes; of sound, the bytes of the sound.
+        error: the error that it carried, or None.
+        final: whether ``usage`` is that of the whole answer, not of what was known at its start.
     """
 
     usage: Usage | None
     text: str = field(repr=False)
     text_bytes: int
-    error: dict[str, object] | None = None
+    error: Mapping[str, Any] | None = None
+    final: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was an error instead of an answer."""
+        return self.error is not None and not self.text_bytes
 
     @property
     def delivered(self) -> bool:
         """Whether anything billable was handed over."""
-        return self.usage is not None or self.text_bytes > 0
+        return not self.failed and (self.usage is not None or self.text_bytes > 0)
 
 
 class StreamMeter:
@@ -41,22 +56,25 @@ class StreamMeter:
 
     A later ``usage: null`` does not erase an earlier usage. An event that carries only the usage goes on
     only to a caller who asked for it. ``[DONE]`` is held back in ``tail``, so that change can stand before
-    it.
+    it; streams of other makes end without a word that it would have to stand before.
 
     Attributes:
         tail: the held end of the stream.
     """
 
-    def __init__(self, *, show_usage: bool) -> None:
+    def __init__(self, call: CallRequest, *, show_usage: bool) -> None:
         self.tail = b""
         self._events = 0
+        self._kind = call.kind
         self._show_usage = show_usage
         self._reader = EventReader()
         self._event: list[bytes] = []
-        self._usage: Usage | None = None
+        self._event_bytes = 0
+        self._usage = _usage_reader(call)
+        self._final = call.kind != "messages"
         self._parts: list[str] = []
         self._kept = self._bytes = 0
-        self._error: dict[str, object] | None = None
+        self._error: Mapping[str, Any] | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Take in bytes and return those that go on now."""
@@ -74,16 +92,18 @@ class StreamMeter:
 
     def reading(self) -> Reading:
         """Say what has been seen so far."""
-        return Reading(self._usage, "".join(self._parts), self._bytes, self._error)
+        return Reading(self._usage.usage, "".join(self._parts), self._bytes, self._error, self._final)
 
     def _line(self, line: bytes) -> bytes:
         self._event.append(line)
-        return self._end_event() if not line.strip(b"\r\n") or len(line) >= MAX_LINE else b""
+        self._event_bytes += len(line)
+        over = not line.strip(b"\r\n") or self._event_bytes >= MAX_LINE
+        return self._end_event() if over else b""
 
     def _end_event(self) -> bytes:
-        event, self._event = self._event, []
+        event, self._event, self._event_bytes = self._event, [], 0
         if any(is_done(line) for line in event) or self.tail:
-            self.tail += b"".join(event)
+            self.tail = (self.tail + b"".join(event))[:KEPT_TAIL]
             return b""
         goes_on = True
         for line in event:
@@ -97,33 +117,92 @@ class StreamMeter:
             chunk = wire.from_json(data)
         except ValueError:
             return True
-        if isinstance(chunk, dict) and isinstance(chunk.get("error"), dict):
-            self._error = chunk["error"]
-        self._usage = usage_from_body(chunk) or self._usage
+        self._error = error_of(chunk) or self._error
+        self._usage.feed(chunk)
+        self._final = self._final or _states_output(chunk)
         text = output_text(chunk)
         if text:
-            self._events += 1
-            self._bytes += len(text.encode("utf-8", "surrogatepass"))
-            if self._kept < KEPT_TEXT:
-                self._parts.append(text)
-                self._kept += len(text)
+            self._parts += self._keep(text)
+        size = _sound_bytes(chunk) if self._kind == "speech" else len(text.encode("utf-8", "surrogatepass"))
+        self._events += size > 0
+        self._bytes += size
         return self._show_usage or not _is_only_usage(chunk)
+
+    def _keep(self, text: str) -> list[str]:
+        if self._kept >= KEPT_TEXT:
+            return []
+        self._kept += len(text)
+        return [text]
+
+
+def read_body(body: bytes, call: CallRequest) -> Reading:
+    """Read a whole answer."""
+    try:
+        answer = wire.from_json(body)
+    except ValueError:
+        return _read_other(body, call)
+    usage = _usage_reader(call)
+    usage.feed(answer)
+    text = output_text(answer)
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return Reading(usage.usage, text[:KEPT_TEXT], size, error_of(answer))
+
+
+def _read_other(body: bytes, call: CallRequest) -> Reading:
+    """Read what is not JSON: sound, or a transcript as a text or with the times of its parts."""
+    if call.kind == "speech":
+        return Reading(None, "", len(body))
+    if call.kind != "transcriptions":
+        return Reading(None, "", 0)
+    text = body.decode("utf-8", "replace")
+    ends = [_seconds(*found.groups(default="0")) for found in _CUE_END.finditer(text)]
+    usage = Usage(seconds=max(ends)) if any(ends) else None
+    return Reading(usage, text[:KEPT_TEXT], len(body))
+
+
+def error_of(chunk: object) -> Mapping[str, Any] | None:
+    """Return the error that an answer or an event carries, whichever API's it is, or None."""
+    if not isinstance(chunk, Mapping):
+        return None
+    if isinstance(chunk.get("error"), Mapping):
+        found: Mapping[str, Any] = chunk["error"]
+        return found
+    if chunk.get("type") == "error":  # of Responses, whose error events are flat
+        return {name: chunk[name] for name in ("message", "code", "param") if name in chunk}
+    if chunk.get("type") == "response.failed":
+        response = chunk.get("response")
+        error = response.get("error") if isinstance(response, Mapping) else None
+        return error if isinstance(error, Mapping) else {"message": "the response failed"}
+    return None
+
+
+def _usage_reader(call: CallRequest) -> UsageReader:
+    # what the request alone decides is the till's to add, where there was an answer
+    return UsageReader(replace(call, characters=0))
+
+
+def _states_output(chunk: object) -> bool:
+    """Tell whether an event of an Anthropic stream states all of its output."""
+    if not isinstance(chunk, Mapping) or chunk.get("type") != "message_delta":
+        return False
+    usage = chunk.get("usage")
+    return isinstance(usage, Mapping) and bool(usage.get("output_tokens"))
 
 
 def _is_only_usage(chunk: object) -> bool:
-    if not isinstance(chunk, dict) or not isinstance(chunk.get("usage"), dict):
+    if not isinstance(chunk, Mapping) or not isinstance(chunk.get("usage"), Mapping):
         return False
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         return False
-    return not any(isinstance(c, dict) and (c.get("finish_reason") or c.get("delta")) for c in choices)
+    said = ("finish_reason", "delta", "text")
+    return not any(isinstance(choice, Mapping) and any(map(choice.get, said)) for choice in choices)
 
 
-def read_body(body: bytes) -> Reading:
-    """Read a whole JSON answer."""
-    try:
-        answer = wire.from_json(body)
-    except ValueError:
-        return Reading(None, "", 0)
-    text = output_text(answer)
-    return Reading(usage_from_body(answer), text[:KEPT_TEXT], len(text.encode("utf-8", "surrogatepass")))
+def _sound_bytes(chunk: object) -> int:
+    sound = chunk.get("audio") if isinstance(chunk, Mapping) else None
+    return len(sound) * 3 // 4 if isinstance(sound, str) else 0
+
+
+def _seconds(hours: str, minutes: str, seconds: str, thousandths: str) -> int:
+    return (int(hours) * 60 + int(minutes)) * 60 + int(seconds) + (int(thousandths) > 0)

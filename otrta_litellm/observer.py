@@ -4,6 +4,7 @@ The logs are best effort: LiteLLM queues them, may drop them, and runs them 0-8 
 (sometimes later). So this is the second source of usage, never the one a settlement depends on.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -21,7 +22,7 @@ class Observer(CustomLogger):  # type: ignore[misc]  # litellm is untyped here
         """Record LiteLLM's count for the admitted call; calls that the gate did not admit are ignored."""
         admission = _admission_of(kwargs)
         if admission is not None:
-            admission.record_success(usage_of(kwargs))
+            admission.record_success(usage_of(kwargs, response_obj))
 
     async def async_log_failure_event(
         self, kwargs: Mapping[str, object], response_obj: object, start_time: datetime, end_time: datetime
@@ -32,7 +33,7 @@ class Observer(CustomLogger):  # type: ignore[misc]  # litellm is untyped here
             admission.record_failure(type(kwargs.get("exception")).__name__)
 
 
-def usage_of(kwargs: Mapping[str, object]) -> UsageSeen | None:
+def usage_of(kwargs: Mapping[str, object], response: object = None) -> UsageSeen | None:
     """Read the token counts from a log event's ``standard_logging_object``; None when it has none to trust.
 
     Where the upstream of a call without a stream reports no usage, LiteLLM logs zeros: they count as none.
@@ -42,7 +43,8 @@ def usage_of(kwargs: Mapping[str, object]) -> UsageSeen | None:
         return None
     prompt_tokens = _tokens(log.get("prompt_tokens"))
     completion_tokens = _tokens(log.get("completion_tokens"))
-    if prompt_tokens is None or completion_tokens is None or prompt_tokens + completion_tokens == 0:
+    seconds = _seconds_of(response)
+    if prompt_tokens is None or completion_tokens is None or not prompt_tokens + completion_tokens + seconds:
         return None
     metadata = log.get("metadata")
     usage = metadata.get("usage_object") if isinstance(metadata, Mapping) else None
@@ -56,6 +58,7 @@ def usage_of(kwargs: Mapping[str, object]) -> UsageSeen | None:
         cache_write_tokens=_tokens(prompt.get("cache_creation_tokens")) or 0,
         reasoning_tokens=_tokens(completion.get("reasoning_tokens")) or 0,
         stream=log.get("stream") is True,
+        seconds=seconds,
     )
 
 
@@ -64,6 +67,15 @@ def _admission_of(kwargs: Mapping[str, object]) -> Admission | None:
     if admission is None or kwargs.get("litellm_call_id") != admission.call_id:
         return None
     return admission
+
+
+def _seconds_of(response: object) -> int:
+    """Return how long the sound of a transcription was, which LiteLLM has from the file itself."""
+    hidden = getattr(response, "_hidden_params", None)
+    found = hidden.get("audio_transcription_duration") if isinstance(hidden, Mapping) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        return 0
+    return max(0, math.ceil(found))
 
 
 def _details(usage: object, name: str) -> Mapping[str, object]:

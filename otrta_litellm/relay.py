@@ -1,6 +1,5 @@
 """Passing LiteLLM's answer on: held back until its change is known, or live with the change in comments."""
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum, auto
@@ -10,6 +9,7 @@ import anyio
 from otrta_core import Settlement
 from otrta_litellm.answers import Header, exposed, payment_headers
 from otrta_litellm.asgi import Message, Send
+from otrta_litellm.failures import error_body, error_status
 from otrta_litellm.meter import Reading, StreamMeter, read_body
 from otrta_litellm.payments import Payment
 from otrta_litellm.till import Ending
@@ -74,10 +74,11 @@ class Relay:
         self._limit = buffer_bytes
         self._held = held
         self._note_live = note_live
-        self._meter = StreamMeter(show_usage=show_usage)
+        self._meter = StreamMeter(payment.call, show_usage=show_usage)
+        self._gone = False
         self._mode = _Mode.HELD
         self._start: Message | None = None
-        self._stream = False
+        self._stream = self._cache_hit = False
         self._body = bytearray()
         self._noted_at = time.monotonic()
         self._spilled = 0
@@ -91,6 +92,7 @@ class Relay:
             headers = dict(message.get("headers", ()))
             is_events = headers.get(b"content-type", b"").startswith(b"text/event-stream")
             self._stream = is_events and message["status"] < 400
+            self._cache_hit = bool(headers.get(b"x-litellm-cache-key"))
             return
         if message["type"] != "http.response.body":
             return
@@ -102,20 +104,40 @@ class Relay:
             await self._plain_body(data)
 
     @property
+    def outlives_caller(self) -> bool:
+        """Whether the upstream goes on when the caller is gone, as LiteLLM lets Anthropic's do.
+
+        Then all that it makes is paid for, so it is read to its end.
+        """
+        return self._payment.call.kind == "messages"
+
+    @property
     def whole(self) -> bool:
         """Whether what is held is an answer: a stream ends where it ends, another must be complete."""
         return self._complete or self._stream or self._mode is not _Mode.HELD
 
     def ending(self) -> Ending:
-        """Say how the answer ended; call it once, when LiteLLM has returned."""
-        status = self._start["status"] if self._start is not None and self.whole else 500
-        if self._stream:
+        """Say how the answer ended; call it once, when LiteLLM has returned.
+
+        An error that LiteLLM sent as an answer, of which nothing has gone out yet, becomes an ordinary one.
+        """
+        stream, status = self._stream, 500
+        if self._start is not None and self.whole:
+            status = self._start["status"]
+        if stream:
             self._hold(self._meter.finish())
-            return Ending(status, True, self._meter.reading())
-        reading = (
-            read_body(bytes(self._body)) if self._mode is _Mode.HELD else Reading(None, "", self._spilled)
-        )
-        return Ending(status, False, reading, self.whole)
+            reading = self._meter.reading()
+        elif self._mode is _Mode.HELD:
+            reading = read_body(bytes(self._body), self._payment.call)
+        else:
+            reading = Reading(None, "", self._spilled)
+        failed = reading.failed and status < 400
+        if failed and self._mode is _Mode.HELD:
+            error = reading.error or {}
+            if stream or self._payment.call.kind == "messages":  # others may be answers that name an error
+                status = error_status(error)
+                self.replace(status, error_body(error, self._payment.call.kind))
+        return Ending(status, stream, reading, self.whole, self._cache_hit, failed)
 
     async def finish(self, payment: Payment, settled: Settlement) -> None:
         """Send what is left, with the change.
@@ -164,7 +186,7 @@ class Relay:
     async def _stream_body(self, data: bytes) -> None:
         self._hold(data)
         reading = self._meter.reading() if self._mode is _Mode.HELD and self._wants_live else None
-        begins = reading is not None and (self._body or reading.delivered) and reading.error is None
+        begins = reading is not None and (self._body or reading.delivered) and not reading.error
         if self._mode is _Mode.HELD and (begins or len(self._body) > self._limit):
             self._mode = _Mode.LIVE
             await self._begin(200, payment_headers(self._payment.paid_msat, self._payment.fee_msat))
@@ -186,18 +208,9 @@ class Relay:
         self._spilled += len(data)
         await self._pass(data)
 
-    def _whole(self) -> tuple[int, bytes]:
-        """Return status and body of a held answer; a stream that failed before anything came is an error."""
-        body, start = bytes(self._take()), self._start or {"status": 500}
-        reading = self._meter.reading()
-        if self._stream and reading.error is not None and not reading.delivered:
-            self._stream = False
-            self._start = {"headers": [(b"content-type", b"application/json")]}
-            return _error_status(reading.error), json.dumps({"error": reading.error}).encode()
-        return start["status"], body + (self._meter.tail if self._stream else b"")
-
     async def _send_held(self, headers: Sequence[Header]) -> None:
-        status, body = self._whole()
+        status = self._start["status"] if self._start is not None else 500
+        body = bytes(self._take()) + (self._meter.tail if self._stream else b"")
         await self._begin(status, [*headers, (b"content-length", str(len(body)).encode())])
         await self._pass(body, last=True)
 
@@ -216,8 +229,15 @@ class Relay:
             await self._emit({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def _emit(self, message: Message) -> None:
-        with anyio.fail_after(SEND_WITHIN_S):  # what it raises is an OSError, like a broken connection
-            await self._send(message)
+        if self._gone:
+            return
+        try:
+            with anyio.fail_after(SEND_WITHIN_S):  # what it raises is an OSError, like a broken connection
+                await self._send(message)
+        except OSError:
+            if not self.outlives_caller:
+                raise
+            self._gone = True
 
     def _hold(self, data: bytes) -> None:
         self._body += data
@@ -227,11 +247,3 @@ class Relay:
         body, self._body = self._body, bytearray()
         self._held.total -= len(body)
         return body
-
-
-def _error_status(error: dict[str, object]) -> int:
-    try:
-        status = int(str(error.get("code")))
-    except ValueError:
-        return 502
-    return status if 400 <= status < 600 else 502

@@ -8,7 +8,7 @@ import structlog
 
 from otrta_core import InvalidRequest, OtrtaError
 from otrta_litellm.admission import ADMISSION, Admission
-from otrta_litellm.answers import GateError
+from otrta_litellm.answers import GateError, refusal
 from otrta_litellm.asgi import App, Message, Receive, Scope, Send
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
@@ -95,7 +95,8 @@ class Sale:
         token = ADMISSION.set(admission)
         try:
             outbound = json.dumps(checkout.quotes.outbound_body(terms, payment)).encode()
-            replay = _replay(outbound, receive if live else None)
+            hears = live and not relay.outlives_caller
+            replay = _replay(outbound, receive if hears else None)
             await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
         except Exception as error:
             # its text may hold the answer; the payment is settled and answered below all the same
@@ -109,6 +110,7 @@ class Sale:
     async def _close(self, relay: Relay, payment: Payment, admission: Admission) -> None:
         """Settle and end the answer. A caller who is gone finds the change at the change route."""
         gateway = self._gateway
+        anthropic = payment.call.kind == "messages"
         try:
             ending = relay.ending()
             settled = await gateway.till.settlement(payment, ending, admission)
@@ -118,11 +120,11 @@ class Sale:
             # recovery settles it, as soon as it is not running any more, or has: then this is not paid
             _log.error("settlement_failed", payment=payment.id, error=type(error).__name__)
             with suppress(OSError):
-                await relay.give_up(UNSETTLED.status, UNSETTLED.body)
+                await relay.give_up(UNSETTLED.status, refusal(UNSETTLED, anthropic=anthropic).body)
         else:
             free_error = ending.status >= 400 and not settled.charged
             if not ending.whole or (free_error and hides(admission, ending.status)):
-                relay.replace(ending.status, CALL_FAILED)
+                relay.replace(ending.status, refusal(CALL_FAILED, anthropic=anthropic).body)
             with suppress(OSError):
                 await relay.finish(payment, settled)
         finally:

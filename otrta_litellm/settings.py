@@ -50,6 +50,7 @@ class GatewaySettings(_Model):
         buffer_total_bytes: bound of all held answers together.
         default_output_tokens: assumed in a 402 where a request has no limit.
         min_output_tokens: the least output that a payment must cover.
+        cache_hit: what an answer costs that LiteLLM had in its cache: as much as another, or nothing.
         claim_days: how long unspent change can be fetched again.
     """
 
@@ -66,6 +67,7 @@ class GatewaySettings(_Model):
     paths: Annotated[dict[Kind, KindLimits], BeforeValidator(by_kind)] = {}
     rounding: Literal["up", "down", "stochastic"] = "up"
     allow_zero: bool = False
+    cache_hit: Literal["full", "free"] = "full"
     max_token_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 32_768
     max_proofs: Annotated[int, Field(ge=1, le=1000)] = 64
     max_fee_ppk: Annotated[int, Field(ge=0, le=1_000_000)] = 1000

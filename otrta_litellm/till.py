@@ -3,12 +3,12 @@
 import secrets
 from dataclasses import dataclass
 
-import litellm
 from anyio import to_thread
 
 from otrta_core import Settlement, Unit, Usage, cost_msat, round_charge_msat, settle
 from otrta_litellm.admission import Admission, UsageSeen
-from otrta_litellm.meter import BYTES_PER_TOKEN, Reading
+from otrta_litellm.counting import completed, counted, likely_prompt, with_pieces
+from otrta_litellm.meter import Reading
 from otrta_litellm.payments import Payment
 from otrta_litellm.settings import GatewaySettings
 
@@ -17,9 +17,6 @@ LOG_WAIT_S = 2.0
 
 FAILURE_WAIT_S = 0.25
 """How long an error of which nothing was logged yet may still turn out to be an answer that LiteLLM lost."""
-
-TOKENIZER = "gpt-3.5-turbo"
-"""Always at hand. By the model's own name LiteLLM would download a tokenizer for some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +28,16 @@ class Ending:
         stream: whether it was an event stream.
         reading: what the answer says.
         whole: whether it can go out as it is; an error of the gate's own takes its place where not.
+        cache_hit: whether LiteLLM gave an answer that it had kept.
+        failed: whether the answer was an error that LiteLLM passed on as a success.
     """
 
     status: int
     stream: bool
     reading: Reading
     whole: bool = True
+    cache_hit: bool = False
+    failed: bool = False
 
 
 class Till:
@@ -50,7 +51,7 @@ class Till:
 
         A failed call, and one that delivered nothing, costs nothing; one that LiteLLM answers with an error
         after the upstream had answered costs what LiteLLM counted. Unknown usage is charged by LiteLLM's
-        count, else by counting the delivered text; never by what was paid.
+        count, else by counting what was delivered; never by what was paid.
         """
         usage = await self._usage(payment, ending, admission)
         return self._divide(payment, 0 if usage is None else cost_msat(payment.price, usage))
@@ -59,29 +60,33 @@ class Till:
         """Divide a payment whose call died with its process: free, or what a live stream had delivered."""
         if not payment.live_tokens:
             return self._divide(payment, 0)
-        prompt = _likely_prompt(payment)
-        usage = Usage(prompt_tokens=prompt, completion_tokens=payment.live_tokens)
+        usage = Usage(
+            prompt_tokens=likely_prompt(payment.call, payment.price),
+            completion_tokens=payment.live_tokens,
+        )
         return self._divide(payment, cost_msat(payment.price, usage))
 
     async def _usage(self, payment: Payment, ending: Ending, admission: Admission) -> Usage | None:
-        if not ending.whole:
+        reading, call = ending.reading, payment.call
+        if not ending.whole or ending.failed:
             return None
-        stated = ending.reading.usage
         if ending.status >= 400:
             if admission.outcome is None:
                 await admission.wait_for_usage(FAILURE_WAIT_S)
-            return _seen(admission.usage_seen) if admission.outcome == "success" else None
-        if ending.stream and ending.reading.error is not None and not ending.reading.delivered:
+            lost = _seen(admission.usage_seen) if admission.outcome == "success" else None
+            return None if lost is None else with_pieces(lost, call)
+        if ending.cache_hit and self._settings.cache_hit == "free":
             return None
-        if stated is not None:
-            return stated
-        if ending.reading.error is None:
-            logged = _seen(await admission.wait_for_usage(LOG_WAIT_S))
-            if logged is not None:
-                return logged
-        if ending.stream and not ending.reading.delivered:
+        usage = reading.usage if reading.final else None
+        if usage is None and reading.error is None and reading.usage is None:
+            usage = _seen(await admission.wait_for_usage(LOG_WAIT_S))
+        if usage is None and ending.stream and not reading.delivered:
             return None
-        return await to_thread.run_sync(_count, payment, ending.reading)
+        if usage is None:
+            usage = await to_thread.run_sync(counted, call, payment.price, reading)
+            if reading.usage is not None:
+                usage = completed(reading.usage, usage)
+        return with_pieces(usage, call)
 
     def _divide(self, payment: Payment, cost: int) -> Settlement:
         unit = Unit.parse(payment.unit)
@@ -104,26 +109,5 @@ def _seen(usage: UsageSeen | None) -> Usage | None:
         cached_tokens=usage.cached_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
+        seconds=usage.seconds,
     )
-
-
-def _count(payment: Payment, reading: Reading) -> Usage:
-    prompt = _likely_prompt(payment)
-    return Usage(prompt_tokens=prompt, completion_tokens=_tokens(reading))
-
-
-def _tokens(reading: Reading) -> int:
-    """Count the delivered text; of a very long one its beginning, and the rest in proportion."""
-    kept_bytes = len(reading.text.encode("utf-8", "surrogatepass"))
-    if not kept_bytes:
-        return reading.text_bytes // BYTES_PER_TOKEN
-    try:
-        counted = int(litellm.token_counter(model=TOKENIZER, text=reading.text))
-    except Exception:  # whatever a tokenizer makes of a stranger's text, the call has to be settled
-        counted = kept_bytes // BYTES_PER_TOKEN
-    return counted * reading.text_bytes // kept_bytes
-
-
-def _likely_prompt(payment: Payment) -> int:
-    """Return how many tokens the prompt probably was, where nobody counted it."""
-    return max(1, payment.call.prompt_tokens // BYTES_PER_TOKEN)

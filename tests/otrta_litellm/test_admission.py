@@ -10,7 +10,7 @@ from litellm.proxy._types import ProxyException
 from starlette.requests import Request
 
 from otrta_litellm.admission import ADMISSION, Admission, UsageSeen, custom_auth
-from otrta_litellm.failures import hides
+from otrta_litellm.failures import error_status, hides
 from otrta_litellm.observer import Observer, usage_of
 
 pytestmark = pytest.mark.anyio
@@ -184,3 +184,38 @@ def test_only_an_upstreams_own_refusal_may_go_out(failure: str | None, status: i
     if failure is not None:
         admission.record_failure(failure)
     assert hides(admission, status) is hidden
+
+
+def test_nothing_goes_out_for_free_once_the_upstream_has_answered() -> None:
+    admission = Admission("paid", CHAT)
+    admission.record_success(None)
+    admission.record_failure("BadRequestError")
+    assert hides(admission, 400)
+
+
+def test_the_observer_knows_how_long_a_sound_was() -> None:
+    silent = log_of(Admission("paid", CHAT), prompt_tokens=0, completion_tokens=0)
+    heard = SimpleNamespace(_hidden_params={"audio_transcription_duration": 2.5})
+    found = usage_of(silent, heard)
+    assert found is not None
+    assert found.seconds == 3
+    for nonsense in (None, True, float("nan"), -1, "x"):
+        wrong = SimpleNamespace(_hidden_params={"audio_transcription_duration": nonsense})
+        assert usage_of(silent, wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": "429"}, 429),
+        ({"code": 404, "type": "rate_limit_error"}, 404),
+        ({"code": None, "type": "overloaded_error"}, 529),
+        ({"code": "rate_limit_exceeded"}, 429),
+        ({"code": "server_error"}, 502),
+        ({"code": "200"}, 502),
+        ({"code": "٤٠٤"}, 502),
+        ({}, 502),
+    ],
+)
+def test_an_errors_status_is_its_code_or_what_its_type_stands_for(error: dict[str, Any], status: int) -> None:
+    assert error_status(error) == status

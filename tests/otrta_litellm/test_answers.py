@@ -3,7 +3,15 @@
 import json
 
 from otrta_core import InvalidRequest, PaymentRequest, TokenError, Unit
-from otrta_litellm.answers import Answer, GateError, exposed, json_answer, payment_headers, refusal
+from otrta_litellm.answers import (
+    Answer,
+    GateError,
+    exposed,
+    is_anthropics,
+    json_answer,
+    payment_headers,
+    refusal,
+)
 
 
 def headers_of(answer: Answer) -> dict[bytes, bytes]:
@@ -83,3 +91,13 @@ def test_errors_of_every_kind_keep_their_code_and_status() -> None:
         json.loads(refusal(GateError("no", code="x", status=401)).body)["error"]["type"]
         == "authentication_error"
     )
+
+
+def test_anthropics_paths_have_errors_of_anthropics_shape() -> None:
+    error = GateError("pay", code="payment_required", status=402, required_msat=7)
+    openai, anthropic = (json.loads(refusal(error, anthropic=a).body) for a in (False, True))
+    assert anthropic == {"type": "error", "error": openai["error"]}
+    assert is_anthropics("/v1/messages")
+    assert is_anthropics("/v1/messages/count_tokens")
+    assert is_anthropics("/anthropic/v1/messages")
+    assert not is_anthropics("/v1/chat/completions")

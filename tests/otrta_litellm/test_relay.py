@@ -1,15 +1,18 @@
 """Passing an answer on: held, live, spilled and failed, on fake ASGI messages."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from otrta_core import Settlement
+from otrta_core.requests import Kind
 from otrta_litellm import relay as module
+from otrta_litellm.payments import Payment
 from otrta_litellm.relay import HeldBytes, Relay
-from tests.otrta_litellm.samples import payment
-from tests.otrta_litellm.test_meter import DONE, ONLY_USAGE, SEEN, event, said
+from tests.otrta_litellm.samples import CALL, payment
+from tests.otrta_litellm.test_meter import DONE, ONLY_USAGE, SEEN, block, event, over, said
 
 pytestmark = pytest.mark.anyio
 
@@ -24,12 +27,20 @@ EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-contr
 class Line:
     """A relay, and what its caller has received."""
 
-    def __init__(self, *, live: bool = False, show_usage: bool = False, buffer_bytes: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        live: bool = False,
+        show_usage: bool = False,
+        buffer_bytes: int = 1000,
+        of: Payment = PAYMENT,
+    ) -> None:
+        self.gone = False
         self.sent: list[dict[str, Any]] = []
         self.noted: list[int] = []
         self.held = HeldBytes(10_000)
         self.relay = Relay(
-            PAYMENT,
+            of,
             self.send,
             live=live,
             show_usage=show_usage,
@@ -40,6 +51,8 @@ class Line:
         )
 
     async def send(self, message: Any) -> None:
+        if self.gone:
+            raise BrokenPipeError
         self.sent.append(message)
 
     async def note(self, tokens: int) -> None:
@@ -302,3 +315,89 @@ async def test_usage_is_shown_to_who_asked_for_it() -> None:
     line.relay.ending()
     await line.finish()
     assert line.body == said("a") + ONLY_USAGE + COMMENTS + DONE
+
+
+def kinded(kind: Kind) -> Payment:
+    return payment(call=replace(CALL, kind=kind))
+
+
+async def test_an_anthropic_stream_that_fails_at_once_is_an_error_of_its_shape() -> None:
+    line = Line(live=True, of=kinded("messages"))
+    error = {"type": "overloaded_error", "message": "busy"}
+    failed = b"event: error\n" + event(type="error", error=error)
+    await line.get(failed, headers=EVENTS)
+    ending = line.relay.ending()
+    assert (ending.status, ending.failed) == (529, True)
+    await line.finish()
+    assert (line.status, json.loads(line.body)) == (529, {"type": "error", "error": error})
+    assert line.headers[b"x-cashu"] == b"cashuBchange"
+
+
+async def test_an_anthropic_stream_ends_with_its_change_behind_its_last_event() -> None:
+    line = Line(live=True, of=kinded("messages"))
+    stop = b"event: message_stop\n" + event(type="message_stop")
+    await line.get(block("a"), stop, b"", headers=EVENTS)
+    line.relay.ending()
+    await line.finish()
+    assert line.body == block("a") + stop + COMMENTS
+
+
+async def test_an_error_that_came_as_a_200_is_an_error() -> None:
+    line = Line(of=kinded("messages"))
+    error = {"type": "api_error", "message": "not JSON"}
+    await line.get(json.dumps({"type": "error", "error": error}).encode())
+    ending = line.relay.ending()
+    assert (ending.status, ending.failed) == (502, True)
+    await line.finish()
+    assert (line.status, json.loads(line.body)["error"]) == (502, error)
+
+
+async def test_an_answer_that_says_it_failed_is_passed_on_as_it_is() -> None:
+    line = Line(of=kinded("responses"))
+    body = json.dumps({"status": "failed", "error": {"code": "server_error"}, "output": []}).encode()
+    await line.get(body)
+    ending = line.relay.ending()
+    assert (ending.status, ending.failed) == (200, True)
+    await line.finish()
+    assert (line.status, line.body) == (200, body)
+
+
+async def test_an_anthropic_stream_is_read_to_its_end_when_the_caller_is_gone() -> None:
+    line = Line(live=True, of=kinded("messages"))
+    assert line.relay.outlives_caller
+    await line.get(block("a"), end=False, headers=EVENTS)
+    line.gone = True
+    for part in (block("b"), over(output_tokens=20)):
+        await line.relay.receive({"type": "http.response.body", "body": part, "more_body": True})
+    reading = line.relay.ending().reading
+    assert (reading.text, reading.final) == ("ab", True)
+    await line.relay.finish(AFTER, SETTLED)
+    assert line.body == block("a")
+
+
+async def test_of_other_streams_litellm_hears_that_the_caller_is_gone() -> None:
+    line = Line(live=True)
+    assert not line.relay.outlives_caller
+    line.gone = True
+    with pytest.raises(BrokenPipeError):
+        await line.get(said("a"), headers=EVENTS)
+
+
+async def test_an_answer_out_of_litellms_cache_is_known_as_one() -> None:
+    line = Line()
+    await line.get(b"{}", headers=[*JSON, (b"x-litellm-cache-key", b"abc")])
+    assert line.relay.ending().cache_hit
+    assert not await cache_hit_without_key()
+
+
+async def cache_hit_without_key() -> bool:
+    line = Line()
+    await line.get(b"{}")
+    return line.relay.ending().cache_hit
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_the_first_event_of_a_live_stream_waits_for_nothing(live: bool) -> None:
+    line = Line(live=live)
+    await line.get(said("a"), end=False, headers=EVENTS)
+    assert (line.body == said("a")) is live

@@ -4,10 +4,12 @@ import asyncio
 import socket
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from otrta_core import ModelPrice, Settlement, Usage
+from otrta_core.requests import Kind
 from otrta_litellm.admission import Admission, UsageSeen
 from otrta_litellm.meter import Reading
 from otrta_litellm.payments import Payment
@@ -171,3 +173,75 @@ async def test_a_call_that_died_costs_nothing_unless_a_live_stream_had_been_note
 async def test_prices_are_those_of_the_payment() -> None:
     dear = ModelPrice(input_msat_per_mtok=10 * PRICE.input_msat_per_mtok, output_msat_per_mtok=0)
     assert await charged(ended(reading=Reading(USAGE, "", 0)), price=dear) == 100
+
+
+@pytest.mark.parametrize(("setting", "cost"), [("full", 110), ("free", 0)])
+async def test_an_answer_out_of_the_cache_costs_what_the_operator_says(setting: str, cost: int) -> None:
+    hit = Ending(200, False, Reading(USAGE, TEXT, 24), cache_hit=True)
+    settled = await Till(settings(cache_hit=setting)).settlement(payment(), hit, admitted("success"))
+    assert (settled.charged, settled.change) == (cost, 10_000 - cost)
+
+
+async def test_an_error_that_came_as_a_success_costs_nothing() -> None:
+    error = Reading(None, "", 0, {"message": "x"})
+    assert await charged(Ending(502, True, error, failed=True), admitted("success", SEEN)) == 0
+
+
+async def test_a_message_that_was_cut_costs_its_prompt_as_stated_and_its_output_as_counted() -> None:
+    begun = Usage(prompt_tokens=10, completion_tokens=1, cached_tokens=4)
+    price = replace(PRICE, cached_input_msat_per_mtok=0)
+    cut = Reading(begun, TEXT, 24, {"message": "x"}, final=False)
+    assert await charged(ended(reading=cut, stream=True), admitted("Timeout"), price=price) == 6 + 5 * 5
+    unsaid = replace(cut, usage=Usage(completion_tokens=9))
+    assert await charged(ended(reading=unsaid, stream=True), admitted("Timeout")) == 12 + 9 * 5
+
+
+def sold(kind: Kind, **figures: Any) -> dict[str, Any]:
+    return {"call": replace(CALL, kind=kind, **figures), "paid_msat": 10**9}
+
+
+PIECES = ModelPrice(image_msat=7, character_msat_per_million=2_000_000, second_msat=3, request_msat=11)
+
+
+async def test_what_the_request_alone_decides_is_charged_where_the_answer_says_nothing() -> None:
+    nothing = ended(reading=Reading(None, "", 4000))
+    assert await charged(nothing, price=PIECES, **sold("speech", characters=50)) == 11 + 100
+    assert await charged(nothing, price=PIECES, **sold("images", images_made=2)) == 11 + 14
+    assert await charged(nothing, price=PIECES, **sold("rerank", search_units=3)) == 33
+
+
+async def test_what_the_answer_says_stands_before_what_was_asked() -> None:
+    two = ended(reading=Reading(Usage(images=2), "", 0))
+    assert await charged(two, price=PIECES, **sold("images", images_made=5)) == 11 + 14
+    heard = ended(reading=Reading(Usage(seconds=4), "Hi", 2))
+    assert await charged(heard, price=PIECES, **sold("transcriptions", seconds=100)) == 11 + 12
+
+
+async def test_litellm_knows_how_long_a_sound_was() -> None:
+    seen = replace(SEEN, prompt_tokens=0, completion_tokens=0, seconds=9)
+    call = sold("transcriptions", seconds=100)
+    assert await charged(ended(reading=SAID), admitted("success", seen), price=PIECES, **call) == 11 + 27
+
+
+async def test_a_transcript_of_which_nothing_is_known_costs_by_its_words() -> None:
+    call = sold("transcriptions", seconds=100)
+    assert await charged(ended(reading=SAID), price=PIECES, **call) == 11 + 3 * 2
+    short = sold("transcriptions", seconds=1)
+    assert await charged(ended(reading=SAID), price=PIECES, **short) == 11 + 3
+
+
+async def test_sound_and_pictures_made_of_tokens_are_counted_by_what_was_asked() -> None:
+    nothing = ended(reading=Reading(None, "", 4000))
+    assert await charged(nothing, **sold("speech", characters=20)) == 12 + 30 * 5
+    assert await charged(nothing, **sold("images", images_made=2)) == 12 + 2 * 1056 * 5
+    assert await charged(nothing, **sold("embeddings")) == 12
+
+
+@pytest.mark.parametrize("kind", ["speech", "images", "transcriptions"])
+async def test_pieces_of_a_failed_call_cost_nothing(kind: Kind) -> None:
+    asked = sold(kind, images_made=2, characters=5, seconds=5)
+    assert await charged(ended(500), admitted("Timeout"), price=PIECES, **asked) == 0
+
+
+async def test_a_free_model_costs_nothing() -> None:
+    assert await charged(ended(reading=Reading(USAGE, TEXT, 24)), price=ModelPrice()) == 0
