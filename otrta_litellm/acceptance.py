@@ -9,14 +9,16 @@ from collections.abc import Sequence
 import anyio
 from sqlalchemy import Connection
 
-from otrta_core import KeysetError, OtrtaError, PaymentRequest, Token, TokenError, Unit, face_value
+from otrta_core import P2PK, KeysetError, OtrtaError, PaymentRequest, Token, TokenError, Unit, face_value
 from otrta_litellm import payments
 from otrta_litellm.answers import GateError
+from otrta_litellm.lock_desk import LockDesk
 from otrta_litellm.payments import Payment
 from otrta_litellm.refusals import OVER, insufficient, mint_away, no_mint, pending, spent
 from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.terms import Terms
 from otrta_wallet import MintNotKnown, MintUnreachable, OutcomeUnknown, UnitMismatch, Wallet
+from otrta_wallet.incoming import inspect
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.wallet import Incoming
 
@@ -27,13 +29,19 @@ INSPECT_WITHIN_S = 10.0
 class Acceptance:
     """Looks at tokens. It takes none."""
 
-    def __init__(self, settings: GatewaySettings, wallet: Wallet) -> None:
+    def __init__(self, settings: GatewaySettings, wallet: Wallet, locks: LockDesk) -> None:
         self._settings = settings
         self._wallet = wallet
+        self._locks = locks
 
     def offered_mints(self, unit: Unit) -> dict[str, int]:
         """Return the mints that take this unit here, with their input fee in ppk."""
-        fees = {url: self.units_of(url).get(unit) for url in self._settings.mints}
+        needs_locks = self._settings.lock == "required"
+        fees = {
+            url: self.units_of(url).get(unit)
+            for url in self._settings.mints
+            if self._locks.takes_locks_of(url) or not needs_locks
+        }
         return {url: fee_ppk for url, fee_ppk in fees.items() if fee_ppk is not None}
 
     def units_of(self, mint: str) -> dict[Unit, int]:
@@ -53,7 +61,8 @@ class Acceptance:
         if not mints:
             raise no_mint()
         amount = face_value(unit.at_least(terms.quote_msat), max(mints.values()))
-        return PaymentRequest(amount=amount, unit=unit, mints=tuple(mints))
+        lock = P2PK(self._locks.public_key).to_option() if self._settings.lock == "required" else None
+        return PaymentRequest(amount=amount, unit=unit, mints=tuple(mints), nut10=lock)
 
     def _request_if_known(self, terms: Terms) -> PaymentRequest | None:
         try:
@@ -83,19 +92,13 @@ class Acceptance:
         return Token.parse(values[0], max_bytes=limits.max_token_bytes, max_proofs=limits.max_proofs)
 
     async def present(self, token: Token) -> Incoming:
-        """Check mint, unit and keysets; nothing is taken yet.
+        """Check mint, unit and keysets; nothing is taken yet, and nothing said of its locks.
 
         Raises:
             MintNotKnown, UnitMismatch, TokenError, TokenUneconomic: it cannot be accepted.
             GateError: its mint cannot be reached.
         """
         mints = self._wallet.mints
-        if any(proof.secret.lstrip().startswith("[") for proof in token.proofs):
-            raise GateError(
-                "locked tokens are not taken here yet: send proofs without a spending condition",
-                code="lock_not_accepted",
-                status=400,
-            )
         mint = normalize_mint_url(token.mint)
         if mint not in self._settings.mints:
             raise MintNotKnown("tokens of this mint are not taken here")
@@ -107,7 +110,7 @@ class Acceptance:
             raise UnitMismatch("tokens of this unit are not taken here: send msat or sat") from None
         try:
             with anyio.fail_after(INSPECT_WITHIN_S):
-                incoming = await self._wallet.inspect(token)
+                incoming = await inspect(mints, token)
         except KeysetError as error:
             raise TokenError(error.message) from None
         except (MintUnreachable, OutcomeUnknown, TimeoutError):

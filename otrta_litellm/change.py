@@ -3,7 +3,7 @@
 Either way the change is written with its payment before anybody hears of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import anyio
@@ -30,6 +30,7 @@ async def settle(
     settled: Settlement,
     outcome: str,
     change_float: ChangeFloat | None = None,
+    redeemed: Callable[[], Awaitable[bool]] | None = None,
 ) -> Payment:
     """Settle a redeemed payment and make its change, as far as that is possible now.
 
@@ -39,6 +40,8 @@ async def settle(
         settled: how it is divided.
         outcome: of the call, for the books.
         change_float: what running calls count on; None where there are none.
+        redeemed: waits for the payment's own swap where that may still be under way, and tells whether that
+            brought proofs.
 
     Returns:
         The payment as it is now: ``change_due`` says that the change is owed and not yet made. One that was
@@ -51,16 +54,20 @@ async def settle(
     """
     lasting = frozenset(k.id for k in wallet.mints.keysets(payment.mint).values() if k.active)
 
+    place, amount = (payment.mint, payment.unit), settled.change // Unit.parse(payment.unit).msat
+
+    def pick(pieces: Sequence[Proof]) -> list[Proof] | None:
+        return (change_float or ChangeFloat()).pick(payment.id, place, pieces, amount)
+
+    def from_proofs_at_hand(conn: Connection, now: float) -> Payment:
+        chosen = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
+        if chosen is not None:
+            _hand_over(conn, now, payment, chosen, was=ProofStatus.AVAILABLE)
+        return payments.load(conn, payment.id)
+
     def in_one_go(conn: Connection, now: float) -> Payment:
         if payments.settle(conn, now, payment, settled, outcome) and settled.change:
-            place, amount = (payment.mint, payment.unit), settled.change // Unit.parse(payment.unit).msat
-
-            def pick(pieces: Sequence[Proof]) -> list[Proof] | None:
-                return (change_float or ChangeFloat()).pick(payment.id, place, pieces, amount)
-
-            chosen = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
-            if chosen is not None:
-                _hand_over(conn, now, payment, chosen, was=ProofStatus.AVAILABLE)
+            return from_proofs_at_hand(conn, now)
         return payments.load(conn, payment.id)
 
     current = await wallet.transactions.run(in_one_go)
@@ -68,7 +75,9 @@ async def settle(
         raise LeaseLost("another worker of this gateway settles this payment")
     if current.change_due:
         with suppress(Exception):  # the call is settled and its answer has to go out: recovery tries again
-            return await make_due_change(wallet, current)
+            if redeemed is not None and await redeemed():
+                current = await wallet.transactions.run(from_proofs_at_hand)
+            return await make_due_change(wallet, current) if current.change_due else current
     return current
 
 

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import anyio
 import structlog
@@ -16,6 +17,7 @@ from otrta_litellm.acceptance import Acceptance
 from otrta_litellm.answers import GateError
 from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.checkout import Checkout
+from otrta_litellm.lock_desk import LockDesk
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
 from otrta_litellm.rate_keeper import RateKeeper
@@ -66,6 +68,7 @@ class Gateway:
         self._wallet: Wallet | None = None
         self._checkout: Checkout | None = None
         self._queue: SwapQueue | None = None
+        self._locks: LockDesk | None = None
 
     async def run(self) -> None:
         """Open the wallet and keep it in order until cancelled.
@@ -81,23 +84,32 @@ class Gateway:
             self.rate,
         ):
             self._wallet = wallet
-            acceptance = Acceptance(self.settings, wallet)
             self._queue = queue = SwapQueue(wallet, self.change_float)
-            redemption = Redemption(wallet, acceptance, queue, self.change_float, self.running)
-            self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, redemption)
+            self._locks = locks = LockDesk(self.settings, wallet, queue)
+            acceptance = Acceptance(self.settings, wallet, locks)
+            redemption = Redemption(wallet, acceptance, locks, queue, self.change_float, self.running)
+            self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, locks, redemption)
             await wallet.transactions.run(payments.begin_life)
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._keep_rate)
                     await self._reach_mints()
+                    await locks.refresh()
                     await self._recover_swaps(everything=True)
                     await self._end_calls()
             await self._keep_prices()
             self._ready.set()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(queue.run)
-                for work in (self._reach_mints, self._recover_swaps, self._end_calls):
+                works = (
+                    self._reach_mints,
+                    self._recover_swaps,
+                    self._end_calls,
+                    locks.refresh,
+                    locks.work_off,
+                )
+                for work in works:
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
                 for work in (self._keep_rate, self._keep_prices):
@@ -127,10 +139,14 @@ class Gateway:
 
     async def settle(self, payment: Payment, settled: Settlement, outcome: str) -> Payment:
         """Settle a payment and make its change; see ``otrta_litellm.change.settle``."""
+        wallet = await self.wallet()
+        assert self._locks is not None  # noqa: S101 (set before ready)
+        redeemed = partial(self._locks.redeemed, payment.id)
         try:
-            return await change.settle(await self.wallet(), payment, settled, outcome, self.change_float)
+            return await change.settle(wallet, payment, settled, outcome, self.change_float, redeemed)
         finally:
             self.change_float.let_go(payment.id)
+            self._locks.forget(payment.id)
 
     async def see_claims(self, payment: Payment) -> Payment:
         """Ask the mint whether a settled payment's change has been spent, and note it if so.

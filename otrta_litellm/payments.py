@@ -3,7 +3,8 @@
 ::
 
     received ──▶ redeeming ──▶ redeemed ──▶ settled ──▶ claimed
-       │            │             ▲
+       │ │          │            ▲ ▲
+       │ └──locked──┼────────────┘ │
        └────────────┴──▶ rejected ─┘
 
 A payment is ``received`` when its proofs are claimed here, each Y by this payment alone; ``redeeming`` from
@@ -29,6 +30,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, sele
 from sqlalchemy.exc import IntegrityError
 
 from otrta_core import CallRequest, ModelPrice, OtrtaError, Settlement, Token
+from otrta_litellm import losses
 from otrta_litellm.schema import PaymentState, payment_proofs, payments
 from otrta_wallet import Operation, journal, polling
 from otrta_wallet.decisions import Verdict
@@ -241,6 +243,17 @@ def begin_redeeming(conn: Connection, now: float, payment_id: str) -> None:
         raise LeaseLost("the gateway was held up and let go of the token: it is untouched; send it again")
 
 
+def claim_locked(conn: Connection, now: float, payment_id: str) -> None:
+    """Note that the payment's token is locked to us, and so ours from the moment that its proofs are claimed.
+
+    Raises:
+        LeaseLost: as ``begin_redeeming``.
+    """
+    was = PaymentState.RECEIVED
+    if not _move(conn, now, payment_id, was, PaymentState.REDEEMED, payments.c.owner == own_id(conn)):
+        raise LeaseLost("the gateway was held up and let go of the token: it is untouched; send it again")
+
+
 def reject(conn: Connection, now: float, payment_id: str) -> None:
     """Close a payment that never became ours and free its proofs."""
     for was in (PaymentState.RECEIVED, PaymentState.REDEEMING):
@@ -300,6 +313,8 @@ class PaymentParticipant:
 
     def operation_done(self, conn: Connection, operation: Operation) -> None:
         """The token is ours: the payment is redeemed, even one that was given up before its swap landed."""
+        if operation.kind == "offline":
+            losses.make_good(conn, operation.id)
         if operation.kind == "receive" and operation.reference is not None:
             now, payment_id = self._now(), operation.reference
             if _move(conn, now, payment_id, PaymentState.REDEEMING, PaymentState.REDEEMED):
@@ -311,7 +326,12 @@ class PaymentParticipant:
                 conn.execute(insert(payment_proofs), [{"y": y, "payment_id": payment_id} for y in ys])
 
     def operation_failed(self, conn: Connection, operation: Operation, verdict: Verdict) -> None:
-        """The token did not become ours: the payment is rejected and its proofs are free."""
+        """The token did not become ours: the payment is rejected and its proofs are free.
+
+        One that is locked to us was paid all the same, and is the operator's loss where it has been spent.
+        """
+        if operation.kind == "offline" and verdict is Verdict.FAIL_SPENT:
+            losses.record(conn, self._now(), operation, operation.error or "spent")
         if operation.kind == "receive" and operation.reference is not None:
             reject(conn, self._now(), operation.reference)
 

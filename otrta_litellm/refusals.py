@@ -27,6 +27,20 @@ def mint_away() -> GateError:
     )
 
 
+def lock_not_accepted(message: str) -> GateError:
+    """Refuse a token for how it is locked, or is not."""
+    return GateError(message, code="lock_not_accepted", status=400)
+
+
+def locks_wait(why: str) -> GateError:
+    """Refuse a locked token for now; ``why`` begins the message."""
+    return GateError(
+        f"{why}: the token is untouched; send one without a lock, or try again later",
+        code="mint_unreachable",
+        status=503,
+    )
+
+
 def no_mint() -> GateError:
     """Refuse a call that nobody could pay for now."""
     return GateError(

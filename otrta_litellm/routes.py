@@ -4,10 +4,14 @@ from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
 from typing import Any
 
+from otrta_core import Token
 from otrta_litellm.answers import Answer, GateError, json_answer
+from otrta_litellm.checkout import Checkout
 from otrta_litellm.gateway import Gateway
+from otrta_litellm.lock_desk import LockDesk, unwitnessed
 from otrta_litellm.payments import Payment
 from otrta_litellm.schema import PaymentState
+from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.way import CHANGE, INFO, REFUND, tokens_of
 
 
@@ -27,7 +31,8 @@ async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Ans
 
 async def info(gateway: Gateway) -> Mapping[str, Any]:
     """Return everything that a client needs to come to the same quote."""
-    settings, acceptance = gateway.settings, (await gateway.checkout()).acceptance
+    settings, checkout = gateway.settings, await gateway.checkout()
+    acceptance = checkout.acceptance
     prices, until = await gateway.prices.shown((await gateway.wallet()).transactions)
     mints = []
     for url in settings.mints:
@@ -39,7 +44,7 @@ async def info(gateway: Gateway) -> Mapping[str, Any]:
         "version": version("otrta"),
         "unit": settings.unit.value,
         "mints": mints,
-        "lock": {"policy": "off"},
+        "lock": _lock(settings, checkout.locks),
         "change": ["header", "sse"],
         "limits": {"max_token_bytes": settings.max_token_bytes, "max_proofs": settings.max_proofs},
         "rounding": settings.rounding,
@@ -55,14 +60,17 @@ async def info(gateway: Gateway) -> Mapping[str, Any]:
 async def change_of(gateway: Gateway, values: list[str]) -> Answer:
     """Return what became of a token: 200 with its change, 202 while its call runs, 404 if never taken.
 
+    One that was never taken and is locked to this gateway's key, so that its owner cannot use it, is redeemed
+    and given back without the lock.
+
     Raises:
-        OtrtaError: not a token, or only part of a payment's proofs.
+        OtrtaError: not a token, only part of a payment's proofs, or one that cannot be redeemed.
     """
-    acceptance = (await gateway.checkout()).acceptance
-    token = acceptance.read_token(values)
-    payment = await acceptance.taken_before(token)
+    checkout = await gateway.checkout()
+    token = checkout.acceptance.read_token(values)
+    payment = await checkout.acceptance.taken_before(token)
     if payment is None:
-        raise GateError("this gateway never took this token", code="payment_not_found", status=404)
+        payment = await _given_back(checkout, token)
     payment = await gateway.see_claims(payment)
     body: dict[str, Any] = {
         "state": _word(payment),
@@ -73,6 +81,19 @@ async def change_of(gateway: Gateway, values: list[str]) -> Answer:
     }
     running = payment.state not in (PaymentState.SETTLED, PaymentState.CLAIMED)
     return json_answer(202 if running or payment.change_due else 200, body, cashu=payment.change_token)
+
+
+async def _given_back(checkout: Checkout, token: Token) -> Payment:
+    if not await checkout.locks.to_give_back(token):
+        raise GateError("this gateway never took this token", code="payment_not_found", status=404)
+    incoming = await checkout.acceptance.present(token)
+    return await checkout.redemption.give_back(unwitnessed(incoming))
+
+
+def _lock(settings: GatewaySettings, locks: LockDesk) -> Mapping[str, Any]:
+    if settings.lock == "off":
+        return {"policy": "off"}
+    return {"policy": settings.lock, "pubkey": locks.public_key, "min_lock_s": settings.min_lock_s}
 
 
 def _word(payment: Payment) -> str:

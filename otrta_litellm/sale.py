@@ -51,6 +51,7 @@ class Sale:
         taken = await checkout.acceptance.taken_before(incoming.token)
         if taken is not None:
             raise checkout.acceptance.refuse_taken(await gateway.see_claims(taken))
+        tender = checkout.locks.tender(incoming)
         terms = checkout.quotes.terms(scope["path"], body)
         try:
             checkout.acceptance.check_amount(terms, incoming)
@@ -60,7 +61,7 @@ class Sale:
             raise
         if gateway.held.full:
             raise _overloaded()
-        payment = await checkout.redemption.take(terms, incoming)
+        payment = await checkout.redemption.take(terms, tender)
         try:
             await self._serve(scope, receive, send, checkout, terms, payment)
         finally:

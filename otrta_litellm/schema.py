@@ -67,6 +67,18 @@ payment_proofs = Table(
     Column("payment_id", String, ForeignKey("payments.id"), nullable=False, index=True),
 )
 
+losses = Table(
+    "losses",
+    metadata,
+    Column("operation_id", String, primary_key=True),
+    Column("payment_id", String),
+    Column("mint", String, nullable=False, index=True),
+    Column("amount_msat", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("made_good", Boolean, nullable=False),  # redeemed after all
+    Column("created_at", Float, nullable=False),
+)
+
 price_tables = Table(
     "price_tables",
     metadata,

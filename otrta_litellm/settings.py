@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -35,7 +43,11 @@ class GatewaySettings(_Model):
         mints: URLs of the mints whose tokens are taken.
         unit: the unit that a 402 asks for.
         redeem: "before": a token is redeemed before the model is called.
-        lock: policy for locked tokens.
+        lock: policy for locked tokens, which are paid before their mint is asked.
+        min_lock_s: how far ahead the locktime of a locked token must be, where it has one.
+        lock_grace_s: how long a locked token may wait for its mint before no more of that mint are taken.
+        lock_max_mint_msat: how much may wait so at one mint.
+        lock_max_msat: how much may wait so at all mints together.
         margin: added to LiteLLM's USD prices, as a fraction: "0.05" is five per cent.
         btc_usd: the rate that turns USD prices into msat; without it only ``prices`` count.
         prices: msat prices by model name or glob; they come before USD prices.
@@ -58,7 +70,11 @@ class GatewaySettings(_Model):
     mints: Annotated[tuple[str, ...], Field(description="the URLs of mints, with commas between them")]
     unit: Unit = Unit.MSAT
     redeem: Literal["before"] = "before"
-    lock: Literal["off", "accepted"] = "accepted"
+    lock: Literal["off", "accepted", "required"] = "accepted"
+    min_lock_s: Annotated[int, Field(ge=60, le=31_536_000)] = 3600
+    lock_grace_s: Annotated[int, Field(ge=1, le=15_768_000, validate_default=True)] = 300
+    lock_max_mint_msat: Annotated[int, Field(ge=0, le=1 << 60)] = 10_000_000
+    lock_max_msat: Annotated[int, Field(ge=0, le=1 << 60)] = 50_000_000
     margin: Share = "0"
     btc_usd: Annotated[
         BtcUsd | None, Field(description='a mapping, such as {fixed: "100000"} or {feeds: public}')
@@ -107,6 +123,13 @@ class GatewaySettings(_Model):
             except OtrtaError as error:
                 raise ValueError(f"{model}: {error.message}") from None
         return found
+
+    @field_validator("lock_grace_s")
+    @classmethod
+    def _grace(cls, value: int, info: ValidationInfo) -> int:
+        if value * 2 > info.data.get("min_lock_s", value * 2):
+            raise ValueError("at most half of min_lock_s, so that locked tokens are redeemed in time")
+        return value
 
     @field_validator("store")
     @classmethod

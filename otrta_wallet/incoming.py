@@ -53,13 +53,14 @@ async def inspect(mints: MintBook, token: Token) -> Incoming:
 async def check_dleq(mints: MintBook, incoming: Incoming) -> None:
     """See ``Wallet.check_dleq``."""
     keysets = mints.keysets(incoming.token.mint)
+    with_dleq = [proof for proof in incoming.token.proofs if proof.dleq is not None]
 
     def check() -> None:
-        for proof in incoming.token.proofs:
-            if proof.dleq is not None:
-                require_dleq(proof.dleq_holds(keysets[proof.id].keys[proof.amount]))
+        for proof in with_dleq:
+            require_dleq(proof.dleq_holds(keysets[proof.id].keys[proof.amount]))
 
-    await to_thread.run_sync(check)
+    if with_dleq:
+        await to_thread.run_sync(check)
 
 
 def refuse_early(states: Mapping[str, ProofState]) -> None:

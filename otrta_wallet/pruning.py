@@ -29,7 +29,7 @@ from otrta_wallet.store import lock_proofs
 KEEP_S = 30 * 86_400.0
 PROOFS_AT_ONCE = 1_000
 OPERATIONS_AT_ONCE = 200
-_FORGETTABLE = ("receive", "redeem", "swap", "reclaim", "batch")
+_FORGETTABLE = ("receive", "redeem", "offline", "swap", "reclaim", "batch")
 _OPEN = ("stored", "waiting", "joined", "prepared")
 
 

@@ -1,7 +1,7 @@
 """E-cash for tests, made at a real mint with nothing but the core: no wallet vouches for itself."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -41,11 +41,14 @@ class Purse:
         parts: Sequence[int] | None = None,
         memo: str | None = None,
         dleq: bool = False,
+        secret: Callable[[], str] = lambda: secrets.token_hex(32),
     ) -> Token:
-        """A fresh token; `parts` are the amounts of its proofs."""
+        """A fresh token; `parts` are the amounts of its proofs, and `secret` makes the secret of each."""
         quote = self._post("/v1/mint/quote/bolt11", {"amount": amount, "unit": unit})["quote"]
         self._http.get(f"{self.mint}/v1/mint/quote/bolt11/{quote}").raise_for_status()
-        proofs = self._signed("/v1/mint/bolt11", {"quote": quote}, parts or split_amount(amount), unit)
+        proofs = self._signed(
+            "/v1/mint/bolt11", {"quote": quote}, parts or split_amount(amount), unit, secret
+        )
         if not dleq:
             proofs = [Proof(p.amount, p.id, p.secret, p.C) for p in proofs]
         return self.note(Token(self.named or self.mint, unit, tuple(proofs), memo))
@@ -79,22 +82,29 @@ class Purse:
             self._keys[unit] = found, {int(amount): key for amount, key in keys.items()}
         return self._keys[unit]
 
-    def _signed(self, path: str, body: dict[str, Any], parts: Sequence[int], unit: str) -> list[Proof]:
+    def _signed(
+        self,
+        path: str,
+        body: dict[str, Any],
+        parts: Sequence[int],
+        unit: str,
+        secret: Callable[[], str] = lambda: secrets.token_hex(32),
+    ) -> list[Proof]:
         keyset_id, keys = self.keyset(unit)
-        made = [(amount, secrets.token_hex(32), secrets.token_bytes(32)) for amount in sorted(parts)]
+        made = [(amount, secret(), secrets.token_bytes(32)) for amount in sorted(parts)]
         outputs = [
-            {"amount": amount, "id": keyset_id, "B_": blind(secret.encode(), r).format().hex()}
-            for amount, secret, r in made
+            {"amount": amount, "id": keyset_id, "B_": blind(text.encode(), r).format().hex()}
+            for amount, text, r in made
         ]
         proofs = []
-        for (amount, secret, r), signed in zip(
+        for (amount, text, r), signed in zip(
             made, self._post(path, {**body, "outputs": outputs})["signatures"], strict=True
         ):
             key = PublicKey(bytes.fromhex(keys[amount]))
             c = unblind(PublicKey(bytes.fromhex(signed["C_"])), r, key).format().hex()
             given = signed.get("dleq")
             dleq = Dleq(given["e"], given["s"], r.hex()) if given else None
-            proofs.append(Proof(amount, keyset_id, secret, c, dleq))
+            proofs.append(Proof(amount, keyset_id, text, c, dleq))
         return proofs
 
     def _get(self, path: str) -> Any:

@@ -52,7 +52,7 @@ def begin(conn, kind, inputs, amount=3, **options):
     """Journal an operation with inputs where its kind has them, and two outputs."""
     op = operation(kind, amount, **options)
     journal.create(conn, op, inputs)
-    status = ProofStatus.INCOMING if kind in ("receive", "redeem") else ProofStatus.RESERVED
+    status = ProofStatus.INCOMING if kind in ("receive", "redeem", "offline") else ProofStatus.RESERVED
     put(conn, inputs, status, op.id)
     return op, journal.plan_outputs(conn, SEED, op.id, KEYSET, [(1, None), (2, "somebody")])
 
@@ -92,6 +92,18 @@ def test_an_operation_fails_once(conn, kind):
     assert not finish(conn, op, planned, [proof(1), proof(2)], [listener], NOW)
     assert statuses(conn) == after
     assert listener.heard == [("failed", op.id, "failed", Verdict.FAIL_REFUSED)]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL_REFUSED, Verdict.FAIL_PENDING, Verdict.FAIL_SPENT])
+def test_a_token_that_counts_as_paid_stays_unless_it_is_spent(conn, verdict):
+    given, listener = proof(3), Listener()
+    op, _ = begin(conn, "offline", [given], reference="p")
+    states = {given.Y: "SPENT" if verdict is Verdict.FAIL_SPENT else "UNSPENT"}
+    assert fail(conn, op, Failure(verdict, "no", states), [listener], NOW)
+    lost = verdict is Verdict.FAIL_SPENT
+    assert listener.heard == [("failed", op.id, "failed" if lost else "stored", verdict)]
+    assert statuses(conn) == ({} if lost else {given.secret: ("incoming", op.id)})
+    assert [each.id for each in journal.offline(conn)] == ([] if lost else [op.id])
 
 
 def test_a_failed_operation_whose_post_landed_is_finished_once(conn):

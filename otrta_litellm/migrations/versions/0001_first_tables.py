@@ -53,6 +53,18 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_payment_proofs_payment_id"), "payment_proofs", ["payment_id"], unique=False)
     op.create_table(
+        "losses",
+        sa.Column("operation_id", sa.String(), nullable=False),
+        sa.Column("payment_id", sa.String(), nullable=True),
+        sa.Column("mint", sa.String(), nullable=False),
+        sa.Column("amount_msat", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("made_good", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("operation_id"),
+    )
+    op.create_index(op.f("ix_losses_mint"), "losses", ["mint"], unique=False)
+    op.create_table(
         "price_tables",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("source", sa.String(), nullable=False),
