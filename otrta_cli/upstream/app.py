@@ -7,7 +7,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from otrta_cli.upstream import calls, chat, completions, embeddings, messages, responses
+from otrta_cli.upstream import (
+    audio,
+    calls,
+    chat,
+    completions,
+    embeddings,
+    images,
+    messages,
+    ranking,
+    responses,
+)
 from otrta_cli.upstream.behaviours import BEHAVIOURS
 from otrta_cli.upstream.sending import CREATED, refused
 
@@ -23,6 +33,9 @@ def make_app() -> Starlette:
             *responses.ROUTES,
             *messages.ROUTES,
             *embeddings.ROUTES,
+            *images.ROUTES,
+            *audio.ROUTES,
+            *ranking.ROUTES,
             Route("/v1/models", _models),
             Route("/health", _health),
             *calls.ROUTES,

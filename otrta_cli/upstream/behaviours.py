@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal[
     "chat",
@@ -118,7 +118,7 @@ class Said:
 
 ORDINARY = Behaviour()
 _TEXT: frozenset[Kind] = frozenset({"chat", "completions", "responses", "messages"})
-_ALL: frozenset[Kind] = _TEXT | {"embeddings"}
+_ALL: frozenset[Kind] = frozenset(get_args(Kind))
 _BROKEN = Refusal(500, "server_error", "internal_error", "The upstream failed, as demo-500 always does.")
 _LIMITED = Refusal(429, "requests", "rate_limit_exceeded", "Too many requests, as demo-429 always says.")
 
@@ -139,4 +139,9 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "demo-reason": Behaviour(serves=_TEXT, thought=_THOUGHT, cached_tokens=4, cache_write_tokens=2),
     "demo-tool": Behaviour(serves=_TEXT, words=_ARGUMENTS, calls_tool=True),
     "demo-flaky": Behaviour(serves=_TEXT, failures=2),
+    "demo-image": Behaviour(serves=frozenset({"images", "image_edits"})),
+    "demo-speech": Behaviour(serves=frozenset({"speech"})),
+    "demo-transcribe": Behaviour(serves=frozenset({"transcriptions"})),
+    "demo-rerank": Behaviour(serves=frozenset({"rerank"})),
+    "demo-moderate": Behaviour(serves=frozenset({"moderations"})),
 }

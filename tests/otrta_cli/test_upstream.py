@@ -384,7 +384,7 @@ class TestConfig:
 
     def test_each_is_bought_from_the_model_of_its_own_name(self, litellm_config: Any) -> None:
         for row in litellm_config["model_list"]:
-            kind = "anthropic" if row["model_name"] == "demo-claude" else "openai"
+            kind = {"demo-claude": "anthropic", "demo-rerank": "cohere"}.get(row["model_name"], "openai")
             assert row["litellm_params"]["model"] == f"{kind}/{row['model_name']}"
             assert row["litellm_params"]["api_base"] == "os.environ/OTRTA_UPSTREAM_URL"
 
