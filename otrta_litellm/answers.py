@@ -151,4 +151,10 @@ def _error(
     return json_answer(status, shaped, cashu=cashu)
 
 
-_TYPES = {401: "authentication_error", 402: "payment_required", 500: "api_error", 503: "api_error"}
+_TYPES = {
+    401: "authentication_error",
+    402: "payment_required",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "api_error",
+}

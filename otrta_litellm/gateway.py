@@ -17,6 +17,7 @@ from otrta_litellm.acceptance import Acceptance
 from otrta_litellm.answers import GateError
 from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.checkout import Checkout
+from otrta_litellm.guards import Guards
 from otrta_litellm.lock_desk import LockDesk
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
@@ -61,6 +62,7 @@ class Gateway:
         self.prices = Prices(settings, view, shared=not settings.store_url.startswith("sqlite"))
         self.rate = RateKeeper(settings.btc_usd)
         self.till = Till(settings)
+        self.guards = Guards(settings)
         self.held = HeldBytes(settings.buffer_total_bytes)
         self.running: set[str] = set()
         self.change_float = ChangeFloat()
@@ -112,7 +114,7 @@ class Gateway:
                 for work in works:
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
-                for work in (self._keep_rate, self._keep_prices):
+                for work in (self._keep_rate, self._keep_prices, self._keep_guards):
                     tasks.start_soon(self._every, REFRESH_EVERY_S, work)
 
     async def wallet(self) -> Wallet:
@@ -186,6 +188,12 @@ class Gateway:
         """Ask the feeds for the BTC/USD rate, where that is due."""
         assert self._wallet is not None  # noqa: S101 (only called by run)
         await self.rate.keep(self._wallet.transactions)
+
+    async def _keep_guards(self) -> None:
+        """Ask mints that are away whether they are back, and count what is held."""
+        assert self._wallet is not None  # noqa: S101 (only called by run)
+        await self.guards.probe(self._wallet)
+        await self.guards.count_holdings(self._wallet)
 
     async def _keep_prices(self) -> None:
         """Put this worker's prices in force, and learn of other workers'."""

@@ -8,6 +8,7 @@ from otrta_core import Token
 from otrta_litellm.answers import Answer, GateError, json_answer
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.gateway import Gateway
+from otrta_litellm.limits import address_of
 from otrta_litellm.lock_desk import LockDesk, unwitnessed
 from otrta_litellm.payments import Payment
 from otrta_litellm.schema import PaymentState
@@ -25,7 +26,8 @@ async def answer_route(gateway: Gateway, scope: MutableMapping[str, Any]) -> Ans
     if path == INFO and method in ("GET", "HEAD"):
         return json_answer(200, await info(gateway))
     if path in (CHANGE, REFUND) and method == "POST":
-        return await change_of(gateway, tokens_of(scope["headers"]))
+        address = address_of(scope.get("client"), scope["headers"], gateway.settings.trusted_proxies)
+        return await change_of(gateway, tokens_of(scope["headers"]), address)
     raise GateError("this path takes another method", code="method_not_allowed", status=405)
 
 
@@ -57,7 +59,7 @@ async def info(gateway: Gateway) -> Mapping[str, Any]:
     }
 
 
-async def change_of(gateway: Gateway, values: list[str]) -> Answer:
+async def change_of(gateway: Gateway, values: list[str], address: str) -> Answer:
     """Return what became of a token: 200 with its change, 202 while its call runs, 404 if never taken.
 
     One that was never taken and is locked to this gateway's key, so that its owner cannot use it, is redeemed
@@ -70,7 +72,8 @@ async def change_of(gateway: Gateway, values: list[str]) -> Answer:
     token = checkout.acceptance.read_token(values)
     payment = await checkout.acceptance.taken_before(token)
     if payment is None:
-        payment = await _given_back(checkout, token)
+        with gateway.guards.counted(address, locked=True):
+            payment = await _given_back(checkout, token)
     payment = await gateway.see_claims(payment)
     body: dict[str, Any] = {
         "state": _word(payment),

@@ -14,10 +14,13 @@ from otrta_litellm.checkout import Checkout
 from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.lease import Lease
+from otrta_litellm.limits import address_of
+from otrta_litellm.lock_desk import Tender
 from otrta_litellm.payments import Payment
 from otrta_litellm.prices import QUOTE_HOLDS_S
 from otrta_litellm.refusals import wants_request
 from otrta_litellm.relay import HeldBytes, Relay
+from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.terms import Terms
 from otrta_litellm.way import Way, tokens_of
 
@@ -25,6 +28,10 @@ _log = structlog.get_logger(__name__)
 
 PASSED_HEADERS = frozenset({b"host", b"accept", b"origin"})
 """LiteLLM reads many others as orders, to itself or to the upstream."""
+
+
+LEAST_BYTES_PER_S = 32_000
+"""How fast a body that has not been paid for has to come, after its first seconds."""
 
 
 class Sale:
@@ -38,8 +45,24 @@ class Sale:
         """Answer a call that has to be paid; refusals are raised, and the token is then untouched."""
         gateway = self._gateway
         checkout = await gateway.checkout()
+        address = address_of(scope.get("client"), scope["headers"], gateway.settings.trusted_proxies)
+        with gateway.guards.unpaid.one_more(address):
+            terms, tender = await self._agree(scope, receive, way, checkout)
+        with gateway.guards.to_mint(address, tender.incoming, locked=tender.locked):
+            payment = await checkout.redemption.take(terms, tender)
+        try:
+            await self._serve(scope, receive, send, checkout, terms, payment)
+        finally:
+            gateway.running.discard(payment.id)
+            gateway.change_float.let_go(payment.id)
+
+    async def _agree(
+        self, scope: Scope, receive: Receive, way: Way, checkout: Checkout
+    ) -> tuple[Terms, Tender]:
+        """Read a call and look at its token, which could then pay for it; refusals are raised."""
+        gateway = self._gateway
         offered = checkout.acceptance.read_token(tokens_of(scope["headers"])) if way is Way.BUY else None
-        body = await read_body(receive, gateway.settings.max_body_bytes, gateway.held)
+        body = await read_body(receive, gateway.settings, gateway.held)
         if offered is None:
             raise checkout.acceptance.payment_required(
                 checkout.quotes.terms(scope["path"], body, for_s=QUOTE_HOLDS_S)
@@ -61,12 +84,7 @@ class Sale:
             raise
         if gateway.held.full:
             raise _overloaded()
-        payment = await checkout.redemption.take(terms, tender)
-        try:
-            await self._serve(scope, receive, send, checkout, terms, payment)
-        finally:
-            gateway.running.discard(payment.id)
-            gateway.change_float.let_go(payment.id)
+        return terms, tender
 
     async def _serve(
         self,
@@ -132,28 +150,37 @@ class Sale:
             relay.drop()
 
 
-async def read_body(receive: Receive, limit: int, held: HeldBytes) -> bytes:
-    """Read a request's body; what is being read counts as held.
+async def read_body(receive: Receive, settings: GatewaySettings, held: HeldBytes) -> bytes:
+    """Read an unpaid request's body; what is being read counts as held.
 
     Raises:
-        GateError: it is larger than ``limit``, or too much is held.
+        GateError: it is too large or too slow, or too much is held.
         InvalidRequest: the caller hung up before its end.
     """
     body = bytearray()
+    limit = settings.max_body_bytes
     try:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise InvalidRequest("the request ended before its body did")
-            part = message.get("body", b"")
-            body += part
-            held.total += len(part)
-            if len(body) > limit:
-                raise GateError(f"the body is larger than {limit} bytes", code="body_too_large", status=413)
-            if held.full:
-                raise _overloaded()
-            if not message.get("more_body", False):
-                return bytes(body)
+        with anyio.fail_after(settings.body_within_s) as patience:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise InvalidRequest("the request ended before its body did")
+                part = message.get("body", b"")
+                body += part
+                held.total += len(part)
+                patience.deadline += len(part) / LEAST_BYTES_PER_S
+                if len(body) > limit:
+                    raise GateError(
+                        f"the body is larger than {limit} bytes", code="body_too_large", status=413
+                    )
+                if held.full:
+                    raise _overloaded()
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise GateError(
+            "the body took too long: the token is untouched", code="request_timeout", status=408
+        ) from None
     finally:
         held.total -= len(body)
 

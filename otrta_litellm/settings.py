@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from otrta_core import ModelPrice, OtrtaError, Unit
+from otrta_core.amounts import MAX_AMOUNT
 from otrta_core.requests import Kind
 from otrta_litellm.kind_limits import KindLimits, by_kind
 from otrta_litellm.rate_settings import BtcUsd, Share
@@ -58,6 +59,13 @@ class GatewaySettings(_Model):
         max_proofs: most proofs of one token.
         max_fee_ppk: a mint with a higher input fee is not offered.
         max_body_bytes: largest request body of a paid call.
+        body_within_s: how long an unpaid body may take, beside a second for each 32 kB of it.
+        max_unpaid: most calls at once whose body is being read and which have not paid.
+        refusals_per_minute: tokens of one address that mints may refuse; further ones do not go to a mint.
+        refusals_per_minute_in_all: the same for all addresses together.
+        max_held_msat: most msat held at one mint; beyond it its tokens are refused. None: no bound.
+        trusted_proxies: how many proxies of the operator's own stand before the gateway and add to
+            X-Forwarded-For.
         buffer_bytes: largest answer that is held back so that its change fits the header.
         buffer_total_bytes: bound of all held answers together.
         default_output_tokens: assumed in a 402 where a request has no limit.
@@ -88,6 +96,12 @@ class GatewaySettings(_Model):
     max_proofs: Annotated[int, Field(ge=1, le=1000)] = 64
     max_fee_ppk: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
+    body_within_s: Annotated[int, Field(ge=1, le=600)] = 15
+    max_unpaid: Annotated[int, Field(ge=1, le=100_000)] = 256
+    refusals_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 30
+    refusals_per_minute_in_all: Annotated[int, Field(ge=2, le=1_000_000)] = 600
+    max_held_msat: Annotated[int, Field(ge=1, le=MAX_AMOUNT)] | None = None
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     buffer_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 8 << 20
     buffer_total_bytes: Annotated[int, Field(ge=1024, le=1 << 34)] = 256 << 20
     default_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
