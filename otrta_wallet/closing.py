@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from otrta_core import Proof, input_fee
-from otrta_wallet import journal, store
+from otrta_wallet import journal, quotes, store
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.mint_client import ProofState
 from otrta_wallet.records import (
@@ -233,14 +233,14 @@ def _paid(
 
 
 def _owed(conn: Connection, op: Operation, fee: int, payment: Payment) -> int:
-    quote = store.load_melt_quote(conn, op.quote_id or "")
+    quote = quotes.load_melt_quote(conn, op.quote_id or "")
     return 0 if quote is None else max(0, fee - payment.input_fee - quote.fee_reserve)
 
 
 def _note_payment(conn: Connection, op: Operation, change: Sequence[Output], payment: Payment) -> None:
     for output in change:
         journal.note_change(conn, op.id, output)
-    store.set_melt_state(
+    quotes.set_melt_state(
         conn,
         op.quote_id or "",
         was=("open", "paying", "paid", "expired"),
@@ -264,7 +264,7 @@ def add_late_change(
         mint, unit = operation.mint, operation.unit
         store.insert_proofs(conn, new, mint=mint, unit=unit, status=ProofStatus.AVAILABLE, now=now)
         journal.note_late_change(conn, operation.id, amount)
-        store.note_repaid(conn, operation.quote_id or "", amount)
+        quotes.note_repaid(conn, operation.quote_id or "", amount)
         store.record(conn, "change", amount, unit=unit, mint=mint, reference=operation.id, now=now)
     return amount
 
@@ -329,7 +329,7 @@ def _move(
 
 
 def _mint_finished(conn: Connection, op: Operation, now: float) -> None:
-    store.set_quote_state(
+    quotes.set_quote_state(
         conn, op.quote_id or "", was=("minting", "open", "lost", "expired"), now_is="issued"
     )
     store.record(conn, "invoice", op.amount, unit=op.unit, mint=op.mint, now=now)
@@ -401,7 +401,7 @@ def _mint_failed(
     _now: float,
 ) -> None:
     now_is: StoredQuoteState = "lost" if verdict is Verdict.FAIL_SPENT else "open"
-    store.set_quote_state(conn, op.quote_id or "", was=("minting",), now_is=now_is)
+    quotes.set_quote_state(conn, op.quote_id or "", was=("minting",), now_is=now_is)
 
 
 def _token_failed(
@@ -462,7 +462,7 @@ def _melt_failed(
 ) -> None:
     _swap_failed(conn, op, verdict, spent, kept, now)
     now_is: StoredMeltState = "paid" if verdict is Verdict.FAIL_PAID else "open"
-    store.set_melt_state(conn, op.quote_id or "", was=("paying",), now_is=now_is)
+    quotes.set_melt_state(conn, op.quote_id or "", was=("paying",), now_is=now_is)
 
 
 _FAILED: Mapping[

@@ -2,32 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 
 import anyio
-from anyio import to_thread
 from sqlalchemy import Connection
 
-from otrta_core import LockError, OtrtaError, Proof, input_fee
-from otrta_wallet import closing, journal, rate_limit
+from otrta_core import LockError, OtrtaError, Proof
+from otrta_wallet import closing, journal, rate_limit, reasons
 from otrta_wallet.closing import Failure, Payment
-from otrta_wallet.decisions import Verdict, decide, decide_melt, given_up
+from otrta_wallet.decisions import Verdict, decide, decide_melt
 from otrta_wallet.errors import (
     MintBusy,
     MintError,
     MintRefused,
     MintUnreachable,
     OutcomeUnknown,
-    PaymentFailed,
-    TokenPending,
-    TokenSpent,
 )
+from otrta_wallet.evidence import ask, ask_signatures, ask_states
+from otrta_wallet.finishing import Finishing
 from otrta_wallet.lock_keys import LockKeys
-from otrta_wallet.melt_evidence import MeltEvidence, Signed, are_spent, ask_change, ask_melt
+from otrta_wallet.melt_evidence import are_spent, ask_change, ask_melt
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.mint_client import MINT_PATH, SWAP_PATH, BlindSignature, ProofState, QuoteState
-from otrta_wallet.outputs import make_change, make_proofs
+from otrta_wallet.mint_client import MINT_PATH, SWAP_PATH, ProofState
 from otrta_wallet.records import Operation, OperationKind, Output
 from otrta_wallet.renewal import Renewal
 from otrta_wallet.transactions import Transactions
@@ -74,15 +70,6 @@ class _Attempt:
     was_busy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What the mint says of an operation."""
-
-    states: Mapping[str, ProofState]
-    quote_state: QuoteState | None
-    signatures: Sequence[BlindSignature] = ()
-
-
 class _NotOurs(Exception):
     """Another living worker carries the operation out, or it is closed: nothing of it may be posted here."""
 
@@ -107,10 +94,10 @@ class Executor:
         self._worker = worker
         self._db = transactions
         self._mints = mints
-        self._seed = seed
         self._lock_keys = lock_keys
         self.participants = participants
         self._renewal = Renewal(transactions, mints, seed)
+        self._finishing = Finishing(transactions, mints, seed, participants)
         self._active: dict[str, _Running] = {}
         self._left_open: set[str] = set()  # may have a post under way, of a task that was cancelled
 
@@ -176,13 +163,13 @@ class Executor:
                 return await self._look_at_melt(operation, ys, inputs, planned)
             if not planned:
                 return False
-            evidence = await self._ask_states(operation, ys)
-            if not _is_given_up(evidence):
+            client = self._mints.client(operation.mint)
+            if not (await ask_states(client, operation, ys)).given_up:
                 return False
-            signed = await self._restored(operation, planned)
+            signed = await ask_signatures(client, planned)
             if len(signed) != len(planned):
                 return False
-            return (await self._finish(operation, planned, signed)).state == "done"
+            return (await self._finishing.finish(operation, planned, signed)).state == "done"
         finally:
             del self._active[operation.id]
             running.ended.set()
@@ -194,13 +181,13 @@ class Executor:
                 return await self._as_owner(operation_id, recovering)
             recovering = True
             if not await patience():
-                raise _unknown(await self._db.run(lambda conn, _now: journal.load(conn, operation_id)))
+                raise reasons.unknown(await self._db.run(lambda conn, _now: journal.load(conn, operation_id)))
 
     async def _as_owner(self, operation_id: str, recovering: bool) -> Operation:
         # read anew: the caller may have seen it before somebody else closed it
         operation, (_, inputs, planned), taken_over = await self._db.run(_take_up, operation_id)
         if operation.state != "prepared":
-            return _as_it_ended(operation)
+            return reasons.as_it_ended(operation)
         await self._mints.know(operation.mint, _keysets_of(inputs, planned))
         attempt = _Attempt(operation, inputs, planned, recovering or taken_over)
         if attempt.recovering:
@@ -218,7 +205,7 @@ class Executor:
             if ended is not None:
                 return ended
             await anyio.sleep(pause_s)
-        raise _unknown(operation)
+        raise reasons.unknown(operation)
 
     async def _post(self, attempt: _Attempt) -> Operation | None:
         return (
@@ -282,7 +269,7 @@ class Executor:
                     raise OutcomeUnknown("the mint has not said that the invoice is paid", operation.id)
                 signed = list(zip(attempt.planned, change, strict=False))
                 payment = Payment(reply.payment_preimage, operation.fee, change_is_all=True)
-                return await self._finish_melt(operation, attempt.inputs, signed, payment)
+                return await self._finishing.finish_melt(operation, attempt.inputs, signed, payment)
             case "mint":
                 signatures = await client.mint(operation.quote_id or "", messages)
             case _:
@@ -291,7 +278,7 @@ class Executor:
                 except LockError as error:  # it could be opened when it was prepared: the clock has moved
                     raise MintRefused(error.message, 400) from None
                 signatures = await client.swap(inputs, messages)
-        return await self._finish(operation, attempt.planned, signatures)
+        return await self._finishing.finish(operation, attempt.planned, signatures)
 
     async def _resolve(self, attempt: _Attempt) -> Operation | None:
         """End the operation by the mint's state, or return None where it should be posted (again)."""
@@ -299,9 +286,11 @@ class Executor:
             return await self._resolve_melt(attempt)
         operation, refusal, unanswered_at = attempt.operation, attempt.refusal, attempt.unanswered_at
         try:
-            evidence = await self._ask(attempt)
+            client = self._mints.client(operation.mint)
+            ys = [proof.Y for proof in attempt.inputs]
+            evidence = await ask(client, operation, ys, attempt.planned, _SECOND_LOOK_S)
         except MintError as error:
-            raise _unknown(operation) from error
+            raise reasons.unknown(operation) from error
         verdict = decide(
             signed=len(evidence.signatures),
             outputs=len(attempt.planned),
@@ -313,11 +302,11 @@ class Executor:
         )
         match verdict:
             case Verdict.FINISH:
-                return await self._finish(operation, attempt.planned, evidence.signatures)
+                return await self._finishing.finish(operation, attempt.planned, evidence.signatures)
             case Verdict.POST_AGAIN:
                 return None
             case Verdict.WAIT:
-                raise _unknown(operation)
+                raise reasons.unknown(operation)
         return await self._give_up(attempt, verdict, evidence.states)
 
     async def _resolve_melt(self, attempt: _Attempt) -> Operation | None:
@@ -327,7 +316,7 @@ class Executor:
         try:
             evidence = await ask_melt(client, operation, ys, attempt.planned, _SECOND_LOOK_S)
         except MintError as error:
-            raise _unknown(operation) from error
+            raise reasons.unknown(operation) from error
         verdict = decide_melt(
             quote_state=evidence.quote_state,
             input_states=list(evidence.states.values()),
@@ -338,11 +327,11 @@ class Executor:
         )
         match verdict:
             case Verdict.FINISH:
-                return await self._finish_paid(operation, attempt.inputs, evidence)
+                return await self._finishing.finish_paid(operation, attempt.inputs, evidence)
             case Verdict.POST_AGAIN:
                 return None
             case Verdict.WAIT:
-                raise _unknown(operation)
+                raise reasons.unknown(operation)
         return await self._give_up(attempt, verdict, evidence.states)
 
     def _may_land(self, attempt: _Attempt) -> bool:
@@ -355,7 +344,7 @@ class Executor:
         """Close an operation that did not happen, unless new outputs give it another try."""
         if await self._renewed(attempt, verdict):
             return None
-        reason = _why(attempt.operation, verdict, attempt.refusal)
+        reason = reasons.why_failed(attempt.operation, verdict, attempt.refusal)
         await self._close(attempt, verdict, states, reason)
         raise reason
 
@@ -372,75 +361,10 @@ class Executor:
             )
         except OtrtaError as error:
             if verdict is Verdict.NEW_OUTPUTS:
-                raise _unknown(attempt.operation) from error
+                raise reasons.unknown(attempt.operation) from error
             return False
         attempt.planned = planned or attempt.planned
         return planned is not None
-
-    async def _ask(self, attempt: _Attempt) -> _Evidence:
-        ys = [proof.Y for proof in attempt.inputs]
-        evidence = await self._ask_states(attempt.operation, ys)
-        signatures = await self._restored(attempt.operation, attempt.planned)
-        for pause_s in (0.0, _SECOND_LOOK_S):
-            if not signatures or _is_given_up(evidence):
-                break
-            await anyio.sleep(pause_s)
-            evidence = await self._ask_states(attempt.operation, ys)
-        return replace(evidence, signatures=signatures)
-
-    async def _ask_states(self, operation: Operation, ys: Sequence[str]) -> _Evidence:
-        client = self._mints.client(operation.mint)
-        if operation.kind == "mint":
-            return _Evidence({}, (await client.mint_quote(operation.quote_id or "")).state)
-        return _Evidence(await client.check_state(ys), None)
-
-    async def _restored(self, operation: Operation, planned: Sequence[Output]) -> list[BlindSignature]:
-        found = await self._mints.client(operation.mint).restore([o.message() for o in planned])
-        return [found[o.blinded] for o in planned if o.blinded in found]
-
-    async def _finish(
-        self, operation: Operation, planned: Sequence[Output], signatures: Sequence[BlindSignature]
-    ) -> Operation:
-        keysets = self._mints.keysets(operation.mint)
-        try:
-            made = await to_thread.run_sync(make_proofs, self._seed, keysets, planned, signatures)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(error.message, operation.id) from None
-
-        def finish(conn: Connection, now: float) -> Operation:
-            closing.finish_late_too(conn, operation.id, planned, made, self.participants, now)
-            return journal.load(conn, operation.id)
-
-        return await self._db.run(finish)
-
-    async def _finish_paid(
-        self, operation: Operation, inputs: Sequence[Proof], evidence: MeltEvidence
-    ) -> Operation:
-        fee = input_fee(inputs, self._mints.fee_ppk(operation.mint))
-        payment = Payment(evidence.preimage, fee, change_is_all=False)
-        return await self._finish_melt(operation, inputs, evidence.change, payment)
-
-    async def _finish_melt(
-        self, operation: Operation, inputs: Sequence[Proof], signed: Signed, payment: Payment
-    ) -> Operation:
-        at_most = sum(p.amount for p in inputs) - operation.amount - payment.input_fee
-        change, made = await self._make_change(operation, signed, at_most)
-
-        def finish(conn: Connection, now: float) -> Operation:
-            closing.finish_late_too(conn, operation.id, change, made, self.participants, now, payment)
-            return journal.load(conn, operation.id)
-
-        return await self._db.run(finish)
-
-    async def _make_change(
-        self, operation: Operation, signed: Signed, at_most: int
-    ) -> tuple[list[Output], list[Proof]]:
-        keysets = self._mints.keysets(operation.mint)
-        make = partial(make_change, self._seed, keysets, signed, at_most=at_most)
-        try:
-            return await to_thread.run_sync(make)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(error.message, operation.id) from None
 
     async def _look_at_melt(
         self,
@@ -454,13 +378,9 @@ class Executor:
             evidence = await ask_melt(client, operation, ys, planned, _SECOND_LOOK_S)
             if evidence.quote_state != "PAID" or evidence.contradicts_itself:
                 return False
-            return (await self._finish_paid(operation, inputs, evidence)).state == "done"
+            return (await self._finishing.finish_paid(operation, inputs, evidence)).state == "done"
         signed = await ask_change(client, [blank for blank in planned if blank.amount == 0])
-        at_most = operation.fee - input_fee(inputs, self._mints.fee_ppk(operation.mint))
-        change, made = await self._make_change(operation, signed, at_most)
-        return bool(
-            await self._db.run(lambda conn, now: closing.add_late_change(conn, operation, change, made, now))
-        )
+        return bool(await self._finishing.add_late_change(operation, inputs, signed))
 
     async def _close(
         self,
@@ -509,44 +429,3 @@ def _take_up(
 
 def _keysets_of(inputs: Sequence[Proof], planned: Sequence[Output]) -> set[str]:
     return {proof.id for proof in inputs} | {output.keyset_id for output in planned}
-
-
-def _is_given_up(evidence: _Evidence) -> bool:
-    return given_up(list(evidence.states.values()), evidence.quote_state)
-
-
-def _as_it_ended(operation: Operation) -> Operation:
-    if operation.state == "done":
-        return operation
-    error = PaymentFailed if operation.kind == "melt" else MintRefused
-    raise error(operation.error or "the operation was given up", 400)
-
-
-def _unknown(operation: Operation) -> OutcomeUnknown:
-    if operation.kind == "melt":
-        return OutcomeUnknown(
-            "the payment is on its way: it is journalled, and recovery finds out how it ended", operation.id
-        )
-    return OutcomeUnknown(
-        "the mint's answer is not known yet: it is journalled and will be settled by recovery", operation.id
-    )
-
-
-def _why(operation: Operation, verdict: Verdict, refusal: MintRefused | None) -> OtrtaError:
-    match verdict:
-        case Verdict.FAIL_SPENT if operation.kind == "mint":
-            return MintRefused("the invoice's e-cash was issued already, and not to this wallet", 400)
-        case Verdict.FAIL_SPENT if operation.kind == "melt":
-            return TokenSpent("what was to pay the invoice has been spent already, and not by this wallet")
-        case Verdict.FAIL_PAID:
-            return PaymentFailed("the invoice is paid already, and not with this wallet's money", 400)
-        case Verdict.FAIL_REFUSED if operation.kind == "melt":
-            why = "the mint did not pay the invoice: nothing was spent"
-            if refusal is None:
-                return PaymentFailed(why, 400)
-            return PaymentFailed(f"{why} ({refusal.message})", refusal.status, refusal.mint_code)
-        case Verdict.FAIL_SPENT:
-            return TokenSpent("the token has been spent already")
-        case Verdict.FAIL_PENDING:
-            return TokenPending("the token is being spent somewhere else right now: try again later")
-    return refusal or MintRefused("the mint did not carry it out", 400)

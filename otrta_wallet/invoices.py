@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from otrta_core import OtrtaError, split_for_change
 from otrta_core.amounts import MAX_AMOUNT, Unit
 from otrta_core.errors import AmountError
-from otrta_wallet import journal, polling, store
+from otrta_wallet import journal, polling, quotes
 from otrta_wallet.errors import QuoteNotPaid, WalletError
 from otrta_wallet.executor import Executor
 from otrta_wallet.mint_book import MintBook
@@ -35,9 +35,9 @@ class Invoices:
         quote = Quote(reply.quote, mint, unit, amount, reply.request, "open", reply.expiry)
 
         def save(conn: Connection, now: float) -> Quote:
-            if store.load_quote(conn, quote.id) is not None:
+            if quotes.load_quote(conn, quote.id) is not None:
                 raise WalletError("the mint gave an invoice that it had given before: ask for another one")
-            store.save_quote(conn, quote, now)
+            quotes.save_quote(conn, quote, now)
             return replace(quote, created_at=now)
 
         return await self._db.run(save)
@@ -63,7 +63,7 @@ class Invoices:
     async def claim(self, quote_id: str) -> int:
         """See ``Wallet.claim_quote``."""
         quote, minted = await self._db.run(
-            lambda conn, _now: (store.load_quote(conn, quote_id), journal.of_quote(conn, quote_id))
+            lambda conn, _now: (quotes.load_quote(conn, quote_id), journal.of_quote(conn, quote_id))
         )
         if quote is None:
             raise WalletError("this wallet has no such quote")
@@ -74,7 +74,7 @@ class Invoices:
                 return (await self._executor.carry_out(operation, ambiguous=True)).amount
         state = (await self._mints.client(quote.mint).mint_quote(quote.id)).state
         if state not in ("PAID", "ISSUED"):
-            if await self._db.run(lambda conn, _now: store.load_quote(conn, quote_id)) != quote:
+            if await self._db.run(lambda conn, _now: quotes.load_quote(conn, quote_id)) != quote:
                 return await self.claim(quote_id)  # another task is minting it, hence the mint's PENDING
             raise QuoteNotPaid("the invoice has not been paid yet")
         if state == "ISSUED":
@@ -87,7 +87,7 @@ class Invoices:
         amounts = [(a, None) for a in split_for_change(quote.amount, keyset.keys)]
 
         def prepare(conn: Connection, now: float) -> Operation | None:
-            if not store.set_quote_state(conn, quote.id, was=("open", "expired"), now_is="minting"):
+            if not quotes.set_quote_state(conn, quote.id, was=("open", "expired"), now_is="minting"):
                 return None
             operation = new_operation("mint", quote.mint, quote.unit, quote.amount, 0, now, quote_id=quote.id)
             journal.create(conn, operation, ())
@@ -103,10 +103,10 @@ class Invoices:
 def _not_paid(conn: Connection, now: float, quote: Quote) -> None:
     next_look_at = polling.next_quote_look(quote.created_at, quote.expiry, now)
     if next_look_at is not None:
-        store.put_off_quote(conn, quote.id, next_look_at)
+        quotes.put_off_quote(conn, quote.id, next_look_at)
     else:
-        store.set_quote_state(conn, quote.id, was=("open",), now_is="expired")
+        quotes.set_quote_state(conn, quote.id, was=("open",), now_is="expired")
 
 
 def _not_told(conn: Connection, now: float, quote: Quote) -> None:
-    store.put_off_quote(conn, quote.id, polling.next_look(quote.created_at, now))
+    quotes.put_off_quote(conn, quote.id, polling.next_look(quote.created_at, now))

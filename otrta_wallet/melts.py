@@ -28,7 +28,7 @@ from otrta_core import (
     split_amount,
 )
 from otrta_core.amounts import MAX_AMOUNT
-from otrta_wallet import at_hand, journal, store
+from otrta_wallet import at_hand, journal, quotes, store
 from otrta_wallet.errors import (
     InvoicePaid,
     NotEnoughFunds,
@@ -95,9 +95,9 @@ class Melts:
         )
 
         def save(conn: Connection, _now: float) -> None:
-            if store.load_melt_quote(conn, quote.id) is not None:
+            if quotes.load_melt_quote(conn, quote.id) is not None:
                 raise WalletError("the mint gave an offer that it had given before: ask for another one")
-            store.save_melt_quote(conn, quote)
+            quotes.save_melt_quote(conn, quote)
 
         await self._db.run(save)
         return quote
@@ -129,7 +129,7 @@ class Melts:
         """Return an offer, and the operation that pays it or else the last that failed to."""
         quote, operations = await self._db.run(
             lambda conn, _now: (
-                store.load_melt_quote(conn, quote_id),
+                quotes.load_melt_quote(conn, quote_id),
                 journal.of_quote(conn, quote_id, "melt"),
             )
         )
@@ -175,7 +175,7 @@ class Melts:
         def prepare(conn: Connection, now: float) -> Operation | None:
             if not again:
                 _refuse_second_payment(conn, quote.request, but=quote.id)
-            if not store.set_melt_state(conn, quote.id, was=("open",), now_is="paying"):
+            if not quotes.set_melt_state(conn, quote.id, was=("open",), now_is="paying"):
                 return None
             chosen = take(conn)
             if chosen is None:
@@ -205,7 +205,7 @@ class Melts:
 
     async def _told(self, operation: Operation) -> Melt:
         def told(conn: Connection, _now: float) -> Melt:
-            quote = store.load_melt_quote(conn, operation.quote_id or "")
+            quote = quotes.load_melt_quote(conn, operation.quote_id or "")
             swaps = journal.by_reference(conn, operation.id)
             paid = operation.state == "done"
             fee = sum(swap.fee for swap in swaps if swap.state == "done")
@@ -286,7 +286,7 @@ def _take_held(conn: Connection, holder: str, now: float) -> Sequence[Proof]:
 
 def _refuse_second_payment(conn: Connection, request: str, *, but: str | None = None) -> None:
     """Raise InvoicePaid where this wallet has paid an invoice, or is paying it, by another quote."""
-    states = {quote.state for quote in store.melt_quotes_for(conn, request) if quote.id != but}
+    states = {quote.state for quote in quotes.melt_quotes_for(conn, request) if quote.id != but}
     if states & {"paying", "paid"}:
         done = "has paid this invoice already" if "paid" in states else "is paying this invoice already"
         raise InvoicePaid(f"this wallet {done}: see `otrta history`")

@@ -12,7 +12,7 @@ import anyio
 from sqlalchemy import Connection
 
 from otrta_core import OtrtaError
-from otrta_wallet import journal, polling, store
+from otrta_wallet import journal, polling, quotes, store
 from otrta_wallet.custody import let_go
 from otrta_wallet.errors import MintRefused, TokenPending, TokenSpent
 from otrta_wallet.pruning import prune
@@ -106,7 +106,7 @@ async def recover(
         for mint in wallet.mints.urls if only is None else [only]:
             tasks.start_soon(_keep_up, upkeep, mint, tally)
     await wallet.transactions.run(let_go)
-    await wallet.transactions.run(store.expire_melt_quotes)
+    await wallet.transactions.run(quotes.expire_melt_quotes)
     await wallet.transactions.run(prune)
     return Recovery(tally.finished, tally.failed, tally.open)
 
@@ -126,7 +126,7 @@ def _leftovers(
         found.setdefault(operation.mint, _Leftovers())
     for operation in journal.watched(conn, now, due_at=due_at):
         found.setdefault(operation.mint, _Leftovers()).watched.append(operation)
-    for quote in store.quotes_in(conn, *asked_for, due_at=due_at):
+    for quote in quotes.quotes_in(conn, *asked_for, due_at=due_at):
         refusals = [op.changed_at for op in journal.of_quote(conn, quote.id) if op.state == "failed"]
         if not refusals or now >= max(refusals) + CLAIM_AGAIN_S * 2 ** min(len(refusals), 20):
             found.setdefault(quote.mint, _Leftovers()).quotes.append(quote)

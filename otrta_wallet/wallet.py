@@ -26,7 +26,7 @@ from otrta_core import (
     split_amount,
     split_for_change,
 )
-from otrta_wallet import at_hand, journal, receiving, store
+from otrta_wallet import at_hand, journal, quotes, receiving, store
 from otrta_wallet.batches import MAX_INPUTS, Batches
 from otrta_wallet.copies import catch_up
 from otrta_wallet.custody import hand_out, move_sent, take_in
@@ -203,7 +203,7 @@ class Wallet:
 
     async def quotes(self, *states: StoredQuoteState) -> list[Quote]:
         """Return the invoices in these states, oldest first."""
-        return await self.transactions.run(lambda conn, _now: store.quotes_in(conn, *states))
+        return await self.transactions.run(lambda conn, _now: quotes.quotes_in(conn, *states))
 
     async def claim_quote(self, quote_id: str) -> int:
         """Turn a paid quote into e-cash and return the amount, in the quote's unit.

@@ -6,7 +6,7 @@ from typing import Any
 from otrta_core import P2PK, AmountError, Token, Unit, format_msat
 from otrta_wallet import MintNotKnown, NotEnoughFunds, QuoteNotPaid, TokenSpent, Transfer, WalletError
 from otrta_wallet.mint_url import normalize_mint_url
-from otrta_wallet.store import load_quote
+from otrta_wallet.quotes import load_quote
 from proxy_trio import calls, reports
 from proxy_trio.action_params import (
     AmountParams,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from otrta_core import Unit
-from otrta_wallet import journal, store
+from otrta_wallet import journal, quotes, store
 from otrta_wallet.schema import ProofStatus, operations, proofs, transfers
 from proxy_trio import calls
 from proxy_trio.calls import PaidCall
@@ -127,7 +127,7 @@ def _lightning(conn: Connection) -> list[dict[str, Any]]:
             "since": quote.created_at,
             "reason": f"change of a Lightning payment that {quote.mint} has not given back",
         }
-        for quote in store.owing_melt_quotes(conn)
+        for quote in quotes.owing_melt_quotes(conn)
         for paid in journal.of_quote(conn, quote.id, "melt")
         if paid.state == "done"
     ]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from otrta_wallet import journal, store
+from otrta_wallet import journal, quotes, store
 from otrta_wallet.closing import WATCH_S, Failure, Payment, add_late_change, fail, finish
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.records import MeltQuote, Quote, Transfer
@@ -218,10 +218,10 @@ def test_a_transfer_whose_last_proof_came_back_is_closed(conn):
 
 @pytest.mark.parametrize(("verdict", "state"), [(Verdict.FAIL_REFUSED, "open"), (Verdict.FAIL_SPENT, "lost")])
 def test_a_quote_that_was_not_minted_can_be_minted_again_unless_somebody_else_did(conn, verdict, state):
-    store.save_quote(conn, Quote("q", MINT, "msat", 3, "lnbc", "minting", None), NOW)
+    quotes.save_quote(conn, Quote("q", MINT, "msat", 3, "lnbc", "minting", None), NOW)
     op, _ = begin(conn, "mint", [], quote_id="q")
     fail(conn, op, Failure(verdict, "no", {}), [], NOW)
-    quote = store.load_quote(conn, "q")
+    quote = quotes.load_quote(conn, "q")
     assert quote is not None
     assert quote.state == state
 
@@ -244,7 +244,7 @@ def test_a_participant_that_fails_undoes_all_of_the_end(url):
 
 def begin_melt(conn, inputs, amount=60, reserve=30, fee=1):
     """Journal the payment of an invoice, with three blanks."""
-    store.save_melt_quote(conn, MeltQuote("q", MINT, "msat", amount, reserve, "lnbc", "paying", None, NOW))
+    quotes.save_melt_quote(conn, MeltQuote("q", MINT, "msat", amount, reserve, "lnbc", "paying", None, NOW))
     op = operation("melt", amount, fee, quote_id="q")
     journal.create(conn, op, inputs)
     put(conn, inputs, ProofStatus.RESERVED, op.id)
@@ -258,7 +258,7 @@ def signed(blanks, *amounts):
 
 
 def melt_quote(conn):
-    quote = store.load_melt_quote(conn, "q")
+    quote = quotes.load_melt_quote(conn, "q")
     assert quote is not None
     return quote.state, quote.owed, quote.preimage
 

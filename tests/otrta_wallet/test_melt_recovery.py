@@ -6,7 +6,7 @@ from itertools import cycle
 import pytest
 from anyio import to_thread
 
-from otrta_wallet import InvoicePaid, OutcomeUnknown, PaymentFailed, store
+from otrta_wallet import InvoicePaid, OutcomeUnknown, PaymentFailed, quotes
 from otrta_wallet.closing import WATCH_S
 from otrta_wallet.custody import HELD_S
 from otrta_wallet.executor import LANDS_WITHIN_S
@@ -285,7 +285,7 @@ async def test_change_that_a_mint_keeps_back_is_owed_and_named_until_it_comes(
 
 
 async def owing(wallet):
-    return await wallet.transactions.run(lambda conn, _now: store.owing_melt_quotes(conn))
+    return await wallet.transactions.run(lambda conn, _now: quotes.owing_melt_quotes(conn))
 
 
 # --- an earlier life of the wallet -----------------------------------------------------------------------

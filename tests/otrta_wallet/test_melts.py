@@ -20,7 +20,7 @@ from otrta_wallet import (
     QuoteExpired,
     WalletError,
     journal,
-    store,
+    quotes,
 )
 from otrta_wallet.executor import LANDS_WITHIN_S
 from tests.fault_proxy import Fault
@@ -354,7 +354,7 @@ async def test_a_payment_on_its_way_is_waited_for_however_long_it_takes(carol, m
 
 
 async def requested(wallet, quote_id):
-    return (await wallet.transactions.run(lambda conn, _now: store.load_melt_quote(conn, quote_id))).request
+    return (await wallet.transactions.run(lambda conn, _now: quotes.load_melt_quote(conn, quote_id))).request
 
 
 @pytest.mark.parametrize("anyio_backend", LONG * ["asyncio"] + ["trio"])

@@ -5,7 +5,7 @@ from anyio import to_thread
 from sqlalchemy import func, select
 
 from otrta_core import Token
-from otrta_wallet import MintRefused, NotEnoughFunds, OutcomeUnknown, TokenSpent, WalletError, store
+from otrta_wallet import MintRefused, NotEnoughFunds, OutcomeUnknown, TokenSpent, WalletError, quotes
 from otrta_wallet.closing import WATCH_S
 from otrta_wallet.custody import HELD_S
 from otrta_wallet.executor import LANDS_WITHIN_S
@@ -119,7 +119,7 @@ async def test_a_token_refused_at_once_is_left_to_its_giver(alice, bob, network)
 
 async def test_a_quote_that_somebody_else_minted_is_given_up_once(alice, bob, network):
     quote = await alice.request_invoice(network.url, 100, "msat")
-    await bob.transactions.run(lambda conn, now: store.save_quote(conn, quote, now))
+    await bob.transactions.run(lambda conn, now: quotes.save_quote(conn, quote, now))
     assert await bob.claim_quote(quote.id) == 100
     with pytest.raises(MintRefused, match="not to this wallet"):
         await alice.claim_quote(quote.id)
