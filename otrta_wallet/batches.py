@@ -139,11 +139,10 @@ class Batches:
         fee = input_fee(inputs, at_hand.fees(conn, waiting[0].mint))
         saved = sum(operation.fee for operation in waiting) - fee
         batch = new_operation("batch", waiting[0].mint, waiting[0].unit, saved, -saved, now)
-        journal.create(conn, batch, inputs)
-        journal.note_members(conn, batch.id, [operation.id for operation in waiting])
         net = sum(operation.amount for operation in waiting) + saved
         amounts = parts_of(conn, batch.mint, batch.unit, keyset.keys, net, wanted)
-        journal.plan_outputs(conn, self._seed, batch.id, keyset, [(amount, None) for amount in amounts])
+        journal.begin(conn, self._seed, batch, inputs, keyset, [(amount, None) for amount in amounts])
+        journal.note_members(conn, batch.id, [operation.id for operation in waiting])
         return batch
 
     async def _end(

@@ -2,13 +2,15 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, select, update
 
 from otrta_core import Proof, Token, TokenError
 from otrta_wallet import journal, store
 from otrta_wallet.errors import TokenPending, TokenSpent
-from otrta_wallet.records import Transfer
+from otrta_wallet.incoming import Incoming
+from otrta_wallet.records import Operation, OperationKind, OperationState, Transfer, new_operation
 from otrta_wallet.schema import ProofStatus, proofs
 
 DEBT = "debt:"
@@ -16,6 +18,25 @@ DEBT = "debt:"
 
 HELD_S = 120.0
 """How long proofs stay set aside for a token that was then never made."""
+
+
+def take_token(
+    conn: Connection,
+    now: float,
+    incoming: Incoming,
+    kind: OperationKind,
+    state: OperationState,
+    reference: str | None,
+) -> Operation:
+    """Journal that a token is to be taken, and store its proofs; raises as ``take_in``."""
+    token = incoming.token
+    operation = replace(
+        new_operation(kind, token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference),
+        state=state,
+    )
+    journal.create(conn, operation, token.proofs)
+    take_in(conn, token, operation.id, now)
+    return operation
 
 
 def take_in(conn: Connection, token: Token, operation_id: str, now: float) -> None:

@@ -90,9 +90,7 @@ class Invoices:
             if not quotes.set_quote_state(conn, quote.id, was=("open", "expired"), now_is="minting"):
                 return None
             operation = new_operation("mint", quote.mint, quote.unit, quote.amount, 0, now, quote_id=quote.id)
-            journal.create(conn, operation, ())
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
-            return operation
+            return journal.begin(conn, self._seed, operation, (), keyset, amounts)
 
         prepared = await self._db.run(prepare)
         if prepared is None:  # somebody else was faster: they mint it, or have minted it

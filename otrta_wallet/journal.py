@@ -58,6 +58,21 @@ def create(conn: Connection, operation: Operation, inputs: Sequence[Proof]) -> N
         conn.execute(insert(operation_inputs), rows)
 
 
+def begin(
+    conn: Connection,
+    seed: bytes,
+    operation: Operation,
+    inputs: Sequence[Proof],
+    keyset: Keyset,
+    amounts: Sequence[tuple[int, str | None]],
+    given: Sequence[GivenSecret] = (),
+) -> Operation:
+    """Write a new operation with inputs that this transaction has locked, and its outputs: see below."""
+    create(conn, operation, inputs)
+    plan_outputs(conn, seed, operation.id, keyset, amounts, given)
+    return operation
+
+
 def plan_outputs(
     conn: Connection,
     seed: bytes,

@@ -59,14 +59,12 @@ class LockedSends:
             transfer = Transfer(uuid.uuid4().hex, mint, unit, amount, None, "making", reference, now)
             store.save_transfer(conn, transfer, memo=memo, with_dleq=with_dleq)
             operation = new_operation("lock", mint, unit, amount + rest, fee, now, reference=transfer.id)
-            journal.create(conn, operation, chosen)
             locked = [
                 GivenSecret(part, transfer.id, lock.secret(secrets.token_hex(16)), _blinding_factor())
                 for part in split_amount(amount, keyset.keys)
             ]
             change = [(part, None) for part in split_for_change(rest, keyset.keys)]
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, change, locked)
-            return operation
+            return journal.begin(conn, self._seed, operation, chosen, keyset, change, locked)
 
         operation = await self._swaps.carry_out(mint, amount, unit, plan)
         made = await self._db.run(

@@ -186,7 +186,8 @@ class Melts:
                 "melt", quote.mint, quote.unit, quote.amount, fee, now, quote_id=quote.id, reference=reference
             )
             operation = replace(made, id=operation_id)
-            journal.create(conn, operation, chosen)
+            blanks = [(0, None)] * blank_outputs(overshoot, max(keyset.keys))
+            journal.begin(conn, self._seed, operation, chosen, keyset, blanks)
             store.move_proofs(
                 conn,
                 [proof.Y for proof in chosen],
@@ -195,8 +196,6 @@ class Melts:
                 holder=operation.id,
                 now=now,
             )
-            blanks = [(0, None)] * blank_outputs(overshoot, max(keyset.keys))
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, blanks)
             if also is not None:
                 also(conn, now, operation)
             return operation

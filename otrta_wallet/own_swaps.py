@@ -59,7 +59,7 @@ class OwnSwaps:
             if spendable >= amount:
                 chosen = at_hand.take(conn, mint, unit, lambda usable: _smallest(usable, fees))
                 if chosen is not None:
-                    return _reserve(conn, now, chosen, self._merging(mint, keyset), fees), False
+                    return _reserve(conn, now, chosen, self.into_change(mint, keyset), fees), False
             if coming:
                 return spendable
             raise _too_little(mint, amount, unit, spendable)
@@ -95,14 +95,14 @@ class OwnSwaps:
             begun = await self._db.run(prepare)
             return None if begun is None else await self._executor.carry_out(begun)
 
-    def _merging(self, mint: str, keyset: Keyset) -> Plan:
+    def into_change(self, mint: str, keyset: Keyset, reference: str | None = None) -> Plan:
+        """Return the plan that makes all of what is chosen into proofs from which any amount can be paid."""
+
         def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
             net = sum(proof.amount for proof in chosen) - fee
-            operation = new_operation("swap", mint, keyset.unit, net, fee, now)
-            journal.create(conn, operation, chosen)
+            operation = new_operation("swap", mint, keyset.unit, net, fee, now, reference=reference)
             amounts = [(amount, None) for amount in split_for_change(net, keyset.keys)]
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
-            return operation
+            return journal.begin(conn, self._seed, operation, chosen, keyset, amounts)
 
         return plan
 

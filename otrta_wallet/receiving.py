@@ -1,4 +1,4 @@
-"""Tokens that are taken several at a time, or in several parts: what is journalled, and what came of it."""
+"""Tokens that come in: one by one, several at a time, or in several parts."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,15 +6,22 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
-from otrta_core import OtrtaError, Proof, Token, TokenTooLarge, input_fee
-from otrta_wallet import journal
+from otrta_core import OtrtaError, Proof, Token, TokenTooLarge, input_fee, split_for_change
+from otrta_wallet import journal, store
 from otrta_wallet.batches import MAX_INPUTS, Batches, Ended
-from otrta_wallet.custody import take_in
+from otrta_wallet.custody import take_token
 from otrta_wallet.errors import OutcomeUnknown, TokenPartlyTaken
-from otrta_wallet.incoming import Incoming
+from otrta_wallet.executor import Executor
+from otrta_wallet.incoming import Incoming, refuse_early
 from otrta_wallet.mint_book import MintBook
-from otrta_wallet.records import Operation, OperationKind, new_operation
+from otrta_wallet.records import Operation, OperationKind
 from otrta_wallet.transactions import Transactions
+
+ASK_FIRST_AFTER = 150
+"""After so many counters in a row that came to nothing a token's state is asked for before more are taken:
+a restore finds what comes after a gap only as far as it looks."""
+
+Also = Callable[[Connection, float, Operation], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +40,59 @@ class Received:
 
 
 class Receiving:
-    """Takes tokens by swaps that they share, and tokens of very many proofs by several swaps."""
+    """Takes tokens: by a swap each, by one that they share, or by several for very many proofs."""
 
-    def __init__(self, transactions: Transactions, mints: MintBook, batches: Batches) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        mints: MintBook,
+        seed: bytes,
+        executor: Executor,
+        batches: Batches,
+    ) -> None:
         self._db = transactions
         self._mints = mints
+        self._seed = seed
+        self._executor = executor
         self._batches = batches
+
+    async def prepare(self, incoming: Incoming, reference: str | None, also: Also | None) -> Operation:
+        """See ``Wallet.prepare_receive``."""
+        token = incoming.token
+        keyset = await self._mints.active_keyset(token.mint, token.unit)
+        amounts = [(a, None) for a in split_for_change(incoming.net, keyset.keys)]
+
+        def prepare(conn: Connection, now: float, *, asked: bool) -> Operation | None:
+            if not asked and store.unsigned_run(conn, keyset.id) >= ASK_FIRST_AFTER:
+                return None
+            operation = take_token(conn, now, incoming, "receive", "prepared", reference)
+            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            if also is not None:
+                also(conn, now, operation)
+            return operation
+
+        prepared = await self._db.run(prepare, asked=False)
+        while prepared is None:
+            refuse_early(await self._mints.client(token.mint).check_state([p.Y for p in token.proofs]))
+            prepared = await self._db.run(prepare, asked=True)
+        return prepared
+
+    async def redeem(self, operation_id: str) -> Operation:
+        """See ``Wallet.redeem``."""
+        stored = await self._db.run(lambda conn, _now: journal.load(conn, operation_id))
+        if stored.state == "stored" and await self._executor.look_again(stored):
+            return await self._db.run(lambda conn, _now: journal.load(conn, operation_id))
+        keyset = await self._mints.active_keyset(stored.mint, stored.unit)
+        amounts = [(a, None) for a in split_for_change(stored.amount, keyset.keys)]
+
+        def prepare(conn: Connection, now: float) -> bool:
+            if not journal.set_state(conn, operation_id, was="stored", now_is="prepared", now=now):
+                return False
+            journal.plan_outputs(conn, self._seed, operation_id, keyset, amounts)
+            return True
+
+        begun = await self._db.run(prepare)
+        return await self._executor.carry_out(stored, ambiguous=not begun)
 
     async def take_many(
         self, tokens: Sequence[Token], check: Callable[[Token], Awaitable[Incoming]]
@@ -87,17 +141,10 @@ def queue(
         TokenError: it handed out another proof under the same secret.
         TokenTooLarge: it has more proofs than one swap takes.
     """
-    token = incoming.token
-    if len(token.proofs) > MAX_INPUTS:
+    if len(incoming.token.proofs) > MAX_INPUTS:
         raise TokenTooLarge(f"a token of more than {MAX_INPUTS} proofs takes more than one swap")
     kind: OperationKind = "offline" if offline else "receive"
-    operation = new_operation(
-        kind, token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
-    )
-    operation = replace(operation, state="waiting")
-    journal.create(conn, operation, token.proofs)
-    take_in(conn, token, operation.id, now)
-    return operation
+    return take_token(conn, now, incoming, kind, "waiting", reference)
 
 
 def in_parts(incoming: Incoming, fee_ppk: Mapping[str, int]) -> list[Incoming]:

@@ -42,7 +42,8 @@ async def reclaim(
         operation = new_operation(
             "reclaim", transfer.mint, transfer.unit, net, fee, now, reference=transfer_id
         )
-        journal.create(conn, operation, sent)
+        amounts = [(a, None) for a in split_for_change(net, keyset.keys)]
+        journal.begin(conn, seed, operation, sent, keyset, amounts)
         store.move_proofs(
             conn,
             [p.Y for p in sent],
@@ -51,8 +52,6 @@ async def reclaim(
             holder=operation.id,
             now=now,
         )
-        amounts = [(a, None) for a in split_for_change(net, keyset.keys)]
-        journal.plan_outputs(conn, seed, operation.id, keyset, amounts)
         return operation
 
     return await executor.carry_out(await transactions.run(prepare))

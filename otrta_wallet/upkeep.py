@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from otrta_core import Keyset, OtrtaError, Proof, input_fee, split_for_change
+from otrta_core import Keyset, OtrtaError, Proof, input_fee
 from otrta_core.selection import ride_along
-from otrta_wallet import journal, store
+from otrta_wallet import store
 from otrta_wallet.mint_book import MintBook, ends_soon
-from otrta_wallet.own_swaps import OwnSwaps, Plan
-from otrta_wallet.records import MintBalance, Operation, new_operation
+from otrta_wallet.own_swaps import OwnSwaps
+from otrta_wallet.records import MintBalance
 from otrta_wallet.transactions import Transactions
 
 REFERENCE = "upkeep"
@@ -45,10 +45,9 @@ def worth_moving(proofs: Sequence[Proof], fee_ppk: Mapping[str, int]) -> list[Pr
 class Upkeep:
     """Looks after the keysets of proofs at hand."""
 
-    def __init__(self, transactions: Transactions, mints: MintBook, seed: bytes, swaps: OwnSwaps) -> None:
+    def __init__(self, transactions: Transactions, mints: MintBook, swaps: OwnSwaps) -> None:
         self._db = transactions
         self._mints = mints
-        self._seed = seed
         self._swaps = swaps
         self._not_before: dict[str, float] = {}
 
@@ -83,21 +82,10 @@ class Upkeep:
             target = await self._mints.active_keyset(mint, unit)
             if target.id in old:  # the mint has no better one yet
                 continue
-            plan = self._plan(mint, unit, target)
+            plan = self._swaps.into_change(mint, target, REFERENCE)
             while await self._swaps.move(mint, unit, old, worth_moving, plan) is not None:
                 swaps += 1
         return swaps
-
-    def _plan(self, mint: str, unit: str, target: Keyset) -> Plan:
-        def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
-            net = sum(proof.amount for proof in chosen) - fee
-            operation = new_operation("swap", mint, unit, net, fee, now, reference=REFERENCE)
-            journal.create(conn, operation, chosen)
-            amounts = [(amount, None) for amount in split_for_change(net, target.keys)]
-            journal.plan_outputs(conn, self._seed, operation.id, target, amounts)
-            return operation
-
-        return plan
 
 
 def _balances(conn: Connection, _now: float) -> list[MintBalance]:

@@ -5,35 +5,22 @@ cancelled call, a crash or a lost reply leaves a journalled operation that ``rec
 """
 
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Self
 
 import httpx
 from anyio import to_thread
 from sqlalchemy import Connection
 
-from otrta_core import (
-    P2PK,
-    OtrtaError,
-    Proof,
-    Token,
-    input_fee,
-    pick_exact,
-    select_proofs,
-    split_amount,
-    split_for_change,
-)
-from otrta_wallet import at_hand, journal, quotes, receiving, store
+from otrta_core import P2PK, OtrtaError, Token
+from otrta_wallet import journal, store
 from otrta_wallet.batches import MAX_INPUTS, Batches
 from otrta_wallet.copies import catch_up
-from otrta_wallet.custody import hand_out, move_sent, take_in
+from otrta_wallet.custody import move_sent, take_token
 from otrta_wallet.database import open_engine, sole_owner, upgrade
-from otrta_wallet.errors import NotEnoughFunds
 from otrta_wallet.executor import Executor
-from otrta_wallet.incoming import Incoming, check_dleq, inspect, refuse_early
+from otrta_wallet.incoming import Incoming, check_dleq, inspect
 from otrta_wallet.invoices import Invoices
 from otrta_wallet.lock_keys import LockKeys
 from otrta_wallet.locked_sends import LockedSends
@@ -41,24 +28,15 @@ from otrta_wallet.melts import Melts
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.own_swaps import OwnSwaps
-from otrta_wallet.receiving import Received, Receiving
+from otrta_wallet.reading import Reading
+from otrta_wallet.receiving import Received, Receiving, queue
 from otrta_wallet.reclaiming import reclaim
-from otrta_wallet.records import (
-    HistoryEntry,
-    Melt,
-    MeltQuote,
-    MintBalance,
-    Operation,
-    Quote,
-    Restored,
-    StoredQuoteState,
-    Transfer,
-    new_operation,
-)
+from otrta_wallet.records import Melt, MeltQuote, Operation, Quote, Restored, Transfer
 from otrta_wallet.recovery import Recovery, recover
 from otrta_wallet.restore import EMPTY_BATCHES, Restorer
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.seed import normalize_words, seed_of, use_words, words_of
+from otrta_wallet.sending import MAX_PROOFS, Handing, Sending
 from otrta_wallet.transactions import Transactions
 from otrta_wallet.upkeep import Upkeep
 from otrta_wallet.workers import Worker, enroll
@@ -66,13 +44,9 @@ from otrta_wallet.workers import Worker, enroll
 __all__ = ["MAX_PROOFS", "VERSION_TABLE", "Incoming", "Wallet"]
 
 VERSION_TABLE = "wallet_version"
-MAX_PROOFS = 64
-ASK_FIRST_AFTER = 150
-"""After so many counters in a row that came to nothing a token's state is asked for before more are taken:
-a restore finds what comes after a gap only as far as it looks."""
 
 
-class Wallet:
+class Wallet(Reading):
     """A wallet on one database. Made by ``Wallet.open``.
 
     On SQLite one process has it at a time, on PostgreSQL as many as want to, on any machines.
@@ -93,7 +67,7 @@ class Wallet:
         executor: Executor,
         worker: Worker,
     ) -> None:
-        self.transactions = transactions
+        super().__init__(transactions)
         self.mints = mints
         self.lock_keys = lock_keys
         self.worker = worker
@@ -102,11 +76,12 @@ class Wallet:
         self._own_swaps = OwnSwaps(transactions, mints, seed, executor)
         self._invoices = Invoices(transactions, mints, seed, executor)
         self._batches = Batches(transactions, mints, seed, executor)
-        self._receiving = Receiving(transactions, mints, self._batches)
-        self._melts = Melts(transactions, mints, seed, executor, self.hold_exact)
+        self._receiving = Receiving(transactions, mints, seed, executor, self._batches)
+        self._sending = Sending(transactions, mints, seed, self._own_swaps)
+        self._melts = Melts(transactions, mints, seed, executor, self._sending.hold_exact)
         self._locked_sends = LockedSends(transactions, mints, seed, self._own_swaps)
         self._restorer = Restorer(transactions, mints, seed)
-        self._upkeep = Upkeep(transactions, mints, seed, self._own_swaps)
+        self._upkeep = Upkeep(transactions, mints, self._own_swaps)
 
     @classmethod
     @asynccontextmanager
@@ -157,41 +132,6 @@ class Wallet:
             executor = Executor(transactions, mints, seed, keys, participants, worker)
             yield cls(transactions, mints, seed, keys, executor, worker)
 
-    async def words(self) -> str:
-        """Return the seed's BIP-39 words. Whoever has them has the money."""
-        return await self.transactions.run(words_of)
-
-    # --- reading -----------------------------------------------------------------------------------
-
-    async def balances(self) -> list[MintBalance]:
-        """Return what is available and pending, by mint and unit."""
-        return await self.transactions.run(lambda conn, _now: store.balances(conn))
-
-    async def history(self, limit: int = 100) -> list[HistoryEntry]:
-        """Return the newest entries of the history, newest first."""
-        return await self.transactions.run(lambda conn, _now: store.read_history(conn, limit))
-
-    async def open_operations(self) -> list[Operation]:
-        """Return the operations whose outcome is not known yet."""
-
-        def still_open(conn: Connection, _now: float) -> list[Operation]:
-            return [*journal.with_state(conn, "prepared"), *journal.with_state(conn, "waiting")]
-
-        return await self.transactions.run(still_open)
-
-    async def transfers(self) -> list[Transfer]:
-        """Return the tokens that left and are not known to be claimed."""
-        return await self.transactions.run(lambda conn, _now: store.load_transfers(conn, state="open"))
-
-    async def transfer(self, transfer_id: str) -> Transfer | None:
-        """Return a token that left, in whatever state, or None where there is none of this id."""
-        found = await self.transactions.run(
-            lambda conn, _now: store.load_transfers(conn, transfer_id=transfer_id)
-        )
-        return next(iter(found), None)
-
-    # --- topping up (NUT-04, NUT-23) ----------------------------------------------------------------
-
     async def request_invoice(self, mint: str, amount: int, unit: str) -> Quote:
         """Ask a mint for an invoice that turns into ``amount`` of e-cash when it is paid.
 
@@ -200,10 +140,6 @@ class Wallet:
             MintError: the mint refused or could not be asked; nothing is owed either way.
         """
         return await self._invoices.request(mint, amount, unit)
-
-    async def quotes(self, *states: StoredQuoteState) -> list[Quote]:
-        """Return the invoices in these states, oldest first."""
-        return await self.transactions.run(lambda conn, _now: quotes.quotes_in(conn, *states))
 
     async def claim_quote(self, quote_id: str) -> int:
         """Turn a paid quote into e-cash and return the amount, in the quote's unit.
@@ -214,8 +150,6 @@ class Wallet:
             WalletError: there is no such quote, or somebody else had its e-cash issued.
         """
         return await self._invoices.claim(quote_id)
-
-    # --- paying invoices (NUT-05, NUT-08, NUT-23) ----------------------------------------------------
 
     async def request_melt(self, mint: str, bolt11: str, unit: str, *, again: bool = False) -> MeltQuote:
         """Ask a mint what paying a Lightning invoice would take, at most; nothing is spent yet.
@@ -268,8 +202,6 @@ class Wallet:
             WalletError: there is no such offer.
         """
         return await self._melts.status(quote_id)
-
-    # --- taking tokens ------------------------------------------------------------------------------
 
     async def inspect(self, token: Token) -> Incoming:
         """Say what a token is worth here, without touching it; DLEQ is checked by ``check_dleq``.
@@ -353,7 +285,7 @@ class Wallet:
             TokenSpent, TokenPending: this wallet has the proofs already.
             TokenTooLarge: it has more proofs than one swap takes.
         """
-        return receiving.queue(conn, now, incoming, reference, offline=offline)
+        return queue(conn, now, incoming, reference, offline=offline)
 
     async def queue_again(self, operation_id: str) -> Operation | None:
         """Journal that an ``offline`` token is to be taken which could not be before, and return it.
@@ -403,28 +335,7 @@ class Wallet:
             reference: whose it is; participants see it.
             also: what must be committed in the same transaction.
         """
-        token = incoming.token
-        keyset = await self.mints.active_keyset(token.mint, token.unit)
-        amounts = [(a, None) for a in split_for_change(incoming.net, keyset.keys)]
-
-        def prepare(conn: Connection, now: float, *, asked: bool) -> Operation | None:
-            if not asked and store.unsigned_run(conn, keyset.id) >= ASK_FIRST_AFTER:
-                return None
-            operation = new_operation(
-                "receive", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
-            )
-            journal.create(conn, operation, token.proofs)
-            take_in(conn, token, operation.id, now)
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
-            if also is not None:
-                also(conn, now, operation)
-            return operation
-
-        prepared = await self.transactions.run(prepare, asked=False)
-        while prepared is None:
-            refuse_early(await self.mints.client(token.mint).check_state([p.Y for p in token.proofs]))
-            prepared = await self.transactions.run(prepare, asked=True)
-        return prepared
+        return await self._receiving.prepare(incoming, reference, also)
 
     async def carry_out(self, operation: Operation) -> Operation:
         """Carry out a prepared operation; see ``Executor.carry_out``."""
@@ -436,14 +347,7 @@ class Wallet:
         Raises:
             TokenSpent, TokenPending: this wallet has the proofs already.
         """
-        token = incoming.token
-        operation = new_operation(
-            "redeem", token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference
-        )
-        operation = replace(operation, state="stored")
-        journal.create(conn, operation, token.proofs)
-        take_in(conn, token, operation.id, now)
-        return operation
+        return take_token(conn, now, incoming, "redeem", "stored", reference)
 
     async def redeem(self, operation_id: str) -> Operation:
         """Swap a kept token to proofs that only this wallet knows.
@@ -453,26 +357,7 @@ class Wallet:
         Raises:
             as ``Executor.carry_out``; where the mint refused without the token being spent, it stays kept.
         """
-        stored = await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
-        if stored.state == "stored" and await self._executor.look_again(stored):
-            return await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
-        keyset = await self.mints.active_keyset(stored.mint, stored.unit)
-        amounts = [(a, None) for a in split_for_change(stored.amount, keyset.keys)]
-
-        def prepare(conn: Connection, now: float) -> bool:
-            if not journal.set_state(conn, operation_id, was="stored", now_is="prepared", now=now):
-                return False
-            journal.plan_outputs(conn, self._seed, operation_id, keyset, amounts)
-            return True
-
-        begun = await self.transactions.run(prepare)
-        return await self._executor.carry_out(stored, ambiguous=not begun)
-
-    async def kept(self) -> list[Operation]:
-        """Return the tokens that are kept and not yet swapped, oldest first."""
-        return await self.transactions.run(lambda conn, _now: journal.with_state(conn, "stored"))
-
-    # --- spending -----------------------------------------------------------------------------------
+        return await self._receiving.redeem(operation_id)
 
     async def send(
         self,
@@ -497,44 +382,8 @@ class Wallet:
                 where it would take more than ``MAX_PROOFS`` proofs.
             the errors of ``Executor.carry_out`` where a swap was needed; nothing has left then.
         """
-        transfer = await self.transfer_at_hand(
-            mint,
-            amount,
-            unit,
-            exact=exact,
-            memo=memo,
-            with_dleq=with_dleq,
-            reference=reference,
-            record=record,
-            also=also,
-        )
-        if transfer is not None:
-            return transfer
-        if not exact:
-            raise NotEnoughFunds(
-                f"no {MAX_PROOFS} proofs at hand make {amount} {unit}: an exact token may, by a swap"
-            )
-        holder = uuid.uuid4().hex
-        await self.hold_exact(mint, amount, unit, holder)
-
-        def give(conn: Connection, now: float) -> Transfer:
-            chosen = store.proofs_with(conn, status=ProofStatus.HELD, holder=holder)
-            if not chosen:
-                raise NotEnoughFunds("what was set aside for this token has been let go: send it again")
-            store.move_proofs(
-                conn,
-                [p.Y for p in chosen],
-                was=ProofStatus.HELD,
-                now_is=ProofStatus.AVAILABLE,
-                holder=None,
-                now=now,
-            )
-            transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)
-            if also is not None:
-                also(conn, now, transfer)
-            return transfer
-
-        return await self.transactions.run(give)
+        handing = Handing(memo, with_dleq, reference, record, also)
+        return await self._sending.send(mint, amount, unit, handing, exact=exact)
 
     async def send_locked(
         self,
@@ -603,30 +452,10 @@ class Wallet:
             avoid: Ys that must not be used.
             also: what must be committed in the same transaction.
         """
-        await self.mints.know(mint)
-        self.mints.client(mint)  # raises where it was never added
-
-        def choose(conn: Connection, now: float) -> Transfer | None:
-            fees = at_hand.fees(conn, mint) if net_of_fee else None
-
-            def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
-                if exact:
-                    return pick_exact(usable, amount, max_proofs=MAX_PROOFS)
-                fee = (lambda _ps: 0) if fees is None else (lambda ps: input_fee(ps, fees))
-                found = select_proofs(usable, amount, fee=fee, max_proofs=MAX_PROOFS)
-                if found is None or (at_most is not None and sum(p.amount for p in found) > at_most):
-                    return None
-                return found
-
-            chosen = at_hand.take(conn, mint, unit, pick, most=MAX_PROOFS, avoid=avoid)
-            if chosen is None:
-                return None
-            transfer = hand_out(conn, now, mint, unit, chosen, memo, with_dleq, reference, record)
-            if also is not None:
-                also(conn, now, transfer)
-            return transfer
-
-        return await self.transactions.run(choose)
+        handing = Handing(memo, with_dleq, reference, record, also)
+        return await self._sending.at_hand(
+            mint, amount, unit, handing, exact=exact, net_of_fee=net_of_fee, at_most=at_most, avoid=avoid
+        )
 
     async def hold_exact(self, mint: str, amount: int, unit: str, holder: str) -> Operation:
         """Swap so that proofs of exactly ``amount`` are made and held for ``holder``.
@@ -635,18 +464,7 @@ class Wallet:
             NotEnoughFunds: too little is available.
             the errors of ``Executor.carry_out``. What is held for nobody known is let go by ``recover``.
         """
-        keyset = await self.mints.active_keyset(mint, unit)
-
-        def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
-            rest = sum(p.amount for p in chosen) - fee - amount
-            wanted = [(a, holder) for a in split_amount(amount, keyset.keys)]
-            amounts = wanted + [(a, None) for a in split_for_change(rest, keyset.keys)]
-            operation = new_operation("swap", mint, unit, amount + rest, fee, now, reference=holder)
-            journal.create(conn, operation, chosen)
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
-            return operation
-
-        return await self._own_swaps.carry_out(mint, amount, unit, plan)
+        return await self._sending.hold_exact(mint, amount, unit, holder)
 
     async def reclaim(self, transfer_id: str) -> Operation:
         """Take back a token that was handed out, by swapping it before its receiver does.
@@ -736,11 +554,3 @@ class Wallet:
         """
         mint = await self.mints.add(mint)
         return await catch_up(self.transactions, self.mints, self._seed, mint, empty_batches)
-
-    async def has_words(self, words: str) -> bool:
-        """Tell whether these are the words of this wallet's seed, however they are typed.
-
-        Raises:
-            WalletError: they are no words of a seed.
-        """
-        return normalize_words(words) == normalize_words(await self.words())

@@ -12,12 +12,12 @@ from otrta_cli.processes import free_port
 from otrta_core import Token
 from otrta_wallet import MintUnreachable, OutcomeUnknown, SeedInUse, TokenSpent, WalletError, store
 from otrta_wallet.executor import LANDS_WITHIN_S
+from otrta_wallet.receiving import ASK_FIRST_AFTER
 from otrta_wallet.restore import EMPTY_BATCHES, LEFT_BEHIND_S
 from otrta_wallet.scanning import BATCH
 from otrta_wallet.schema import keysets, proofs
 from otrta_wallet.schema import scans as scans_table
 from otrta_wallet.seed import new_words
-from otrta_wallet.wallet import ASK_FIRST_AFTER
 from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.reckoning import assert_really_there, available, pending, top_up
 
