@@ -63,15 +63,14 @@ def fill(engine: Engine, spent: int, unspent: int) -> int:
 
 def choose(conn: Connection, amount: int, kind: str) -> None:
     """Choose and lock as a call that pays from proofs at hand does, or as a swap does."""
-    fees = at_hand.fees(conn, MINT)
     picks: dict[str, at_hand.Choose] = {
-        "exact": lambda usable: pick_exact(usable, amount, max_proofs=MAX_PROOFS),
-        "swap": lambda usable: select_proofs(
+        "exact": lambda usable, _fees: pick_exact(usable, amount, max_proofs=MAX_PROOFS),
+        "swap": lambda usable, fees: select_proofs(
             usable, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=SWAP_MOST
         ),
     }
     most = MAX_PROOFS if kind == "exact" else SWAP_MOST
-    if at_hand.take(conn, MINT, "msat", picks[kind], most=most) is None:
+    if at_hand.take(conn, MINT, "msat", picks[kind], want=amount, most=most) is None:
         raise SystemExit(f"{kind}: nothing was found for {amount}")
 
 

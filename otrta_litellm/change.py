@@ -3,7 +3,7 @@
 Either way the change is written with its payment before anybody hears of it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import anyio
@@ -56,13 +56,13 @@ async def settle(
 
     place, amount = (payment.mint, payment.unit), settled.change // Unit.parse(payment.unit).msat
 
-    def pick(pieces: Sequence[Proof]) -> list[Proof] | None:
+    def pick(pieces: Sequence[Proof], _fees: Mapping[str, int]) -> list[Proof] | None:
         return (change_float or ChangeFloat()).pick(payment.id, place, pieces, amount)
 
     def from_proofs_at_hand(conn: Connection, now: float) -> Payment:
-        chosen = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
-        if chosen is not None:
-            _hand_over(conn, now, payment, chosen, was=ProofStatus.AVAILABLE)
+        taken = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
+        if taken is not None:
+            _hand_over(conn, now, payment, taken.proofs, was=ProofStatus.AVAILABLE)
         return payments.load(conn, payment.id)
 
     def in_one_go(conn: Connection, now: float) -> Payment:

@@ -101,7 +101,20 @@ def sent_in(conn: Connection, _now: float, transfer_id: str) -> list[Proof]:
     return store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id)
 
 
-def move_sent(
+def undo_transfer(conn: Connection, now: float, transfer_id: str) -> None:
+    """See ``Wallet.undo_transfer``."""
+    if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaimed", now=now):
+        _move_sent(conn, now, transfer_id, now_is=ProofStatus.AVAILABLE, holder=None)
+
+
+def close_transfer(conn: Connection, now: float, transfer_id: str) -> None:
+    """See ``Wallet.close_transfer``."""
+    store.erase_token(conn, transfer_id)
+    if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
+        _move_sent(conn, now, transfer_id, now_is=ProofStatus.SPENT, holder=transfer_id)
+
+
+def _move_sent(
     conn: Connection, now: float, transfer_id: str, *, now_is: ProofStatus, holder: str | None
 ) -> None:
     """Move the proofs that a transfer has handed out."""

@@ -255,23 +255,28 @@ def _own_fee(amount: int, keyset: Keyset) -> int:
 
 
 def _take_fitting(conn: Connection, quote: MeltQuote, need: int) -> Sequence[Proof] | None:
-    fees = at_hand.fees(conn, quote.mint)
-    return at_hand.take(conn, quote.mint, quote.unit, lambda usable: fitting(usable, need, fees))
+    taken = at_hand.take(
+        conn,
+        quote.mint,
+        quote.unit,
+        lambda usable, fees: fitting(usable, need, fees),
+        want=need + _FEES_TRIED,
+        most=MAX_FITTING,
+    )
+    return None if taken is None else taken.proofs
 
 
 def _take_reaching(conn: Connection, quote: MeltQuote, need: int) -> Sequence[Proof]:
-    fees = at_hand.fees(conn, quote.mint)
-
-    def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
+    def pick(usable: Sequence[Proof], fees: Mapping[str, int]) -> Sequence[Proof] | None:
         return select_proofs(usable, need, fee=lambda ps: input_fee(ps, fees), max_proofs=MAX_INPUTS)
 
-    chosen = at_hand.take(conn, quote.mint, quote.unit, pick)
-    if chosen is None:
+    taken = at_hand.take(conn, quote.mint, quote.unit, pick, want=need)
+    if taken is None:
         available = at_hand.worth(conn, quote.mint, quote.unit)
         raise NotEnoughFunds(
             f"paying this may take {need} {quote.unit} and input fees, and {available} can be spent there"
         )
-    return chosen
+    return taken.proofs
 
 
 def _take_held(conn: Connection, holder: str, now: float) -> Sequence[Proof]:

@@ -6,12 +6,14 @@ small proofs are needed, they are merged first, as many at a time as one swap ta
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import anyio
 from sqlalchemy import Connection
 
 from otrta_core import Keyset, Proof, input_fee, ride_along, select_proofs, split_for_change
 from otrta_wallet import at_hand, journal, store
+from otrta_wallet.at_hand import Taken
 from otrta_wallet.batches import MAX_INPUTS
 from otrta_wallet.errors import NotEnoughFunds
 from otrta_wallet.executor import Executor
@@ -23,10 +25,6 @@ from otrta_wallet.waiting import WAITS_FOR_OTHERS_S, backing_off
 
 Plan = Callable[[Connection, float, Sequence[Proof], int], Operation]
 """Journals a swap of chosen proofs, with its outputs; the last argument is their input fee."""
-
-
-Choose = Callable[[Sequence[Proof], Mapping[str, int]], Sequence[Proof] | None]
-"""Chooses among proofs, given the input fees in ppk by keyset id."""
 
 
 class OwnSwaps:
@@ -51,15 +49,14 @@ class OwnSwaps:
         def prepare(conn: Connection, now: float) -> tuple[Operation, bool] | int:
             """Return a swap, and whether it is the wanted one; or what can be spent, if too little."""
             coming = journal.coming_from_others(conn, mint, unit)
-            fees = at_hand.fees(conn, mint)
-            chosen = at_hand.take(conn, mint, unit, lambda usable: _pick(usable, amount, fees))
-            if chosen is not None:
-                return _reserve(conn, now, chosen, plan, fees), True
+            taken = at_hand.take(conn, mint, unit, partial(_pick, amount), want=amount)
+            if taken is not None:
+                return _reserve(conn, now, taken, plan), True
             spendable = at_hand.spendable(conn, mint, unit)
             if spendable >= amount:
-                chosen = at_hand.take(conn, mint, unit, lambda usable: _smallest(usable, fees))
-                if chosen is not None:
-                    return _reserve(conn, now, chosen, self.into_change(mint, keyset), fees), False
+                taken = at_hand.take(conn, mint, unit, _smallest)
+                if taken is not None:
+                    return _reserve(conn, now, taken, self.into_change(mint, keyset)), False
             if coming:
                 return spendable
             raise _too_little(mint, amount, unit, spendable)
@@ -78,7 +75,7 @@ class OwnSwaps:
                     return done
 
     async def move(
-        self, mint: str, unit: str, keyset_ids: frozenset[str], choose: Choose, plan: Plan
+        self, mint: str, unit: str, keyset_ids: frozenset[str], choose: at_hand.Choose, plan: Plan
     ) -> Operation | None:
         """Swap what ``choose`` takes of the available proofs of some keysets; None where it takes nothing.
 
@@ -87,9 +84,8 @@ class OwnSwaps:
         """
 
         def prepare(conn: Connection, now: float) -> Operation | None:
-            fees = at_hand.fees(conn, mint)
-            chosen = at_hand.take(conn, mint, unit, lambda ps: choose(ps, fees), only_keysets=keyset_ids)
-            return None if chosen is None else _reserve(conn, now, chosen, plan, fees)
+            taken = at_hand.take(conn, mint, unit, choose, only_keysets=keyset_ids)
+            return None if taken is None else _reserve(conn, now, taken, plan)
 
         async with self._locks[mint, unit]:
             begun = await self._db.run(prepare)
@@ -107,7 +103,7 @@ class OwnSwaps:
         return plan
 
 
-def _pick(usable: Sequence[Proof], amount: int, fees: Mapping[str, int]) -> Sequence[Proof] | None:
+def _pick(amount: int, usable: Sequence[Proof], fees: Mapping[str, int]) -> Sequence[Proof] | None:
     chosen = select_proofs(usable, amount, fee=lambda ps: input_fee(ps, fees), max_proofs=MAX_INPUTS)
     if chosen is None:
         return None
@@ -122,11 +118,9 @@ def _smallest(usable: Sequence[Proof], fees: Mapping[str, int]) -> Sequence[Proo
     return chosen if len(chosen) == MAX_INPUTS and net > 0 else None
 
 
-def _reserve(
-    conn: Connection, now: float, chosen: Sequence[Proof], plan: Plan, fees: Mapping[str, int]
-) -> Operation:
-    operation = plan(conn, now, chosen, input_fee(chosen, fees))
-    ys = [proof.Y for proof in chosen]
+def _reserve(conn: Connection, now: float, taken: Taken, plan: Plan) -> Operation:
+    operation = plan(conn, now, taken.proofs, taken.fee)
+    ys = [proof.Y for proof in taken.proofs]
     was, now_is = ProofStatus.AVAILABLE, ProofStatus.RESERVED
     store.move_proofs(conn, ys, was=was, now_is=now_is, holder=operation.id, now=now)
     return operation

@@ -94,6 +94,19 @@ class Receiving:
         begun = await self._db.run(prepare)
         return await self._executor.carry_out(stored, ambiguous=not begun)
 
+    async def queue_again(self, operation_id: str) -> Operation | None:
+        """See ``Wallet.queue_again``."""
+
+        def again(conn: Connection, now: float) -> Operation | None:
+            if not journal.set_state(conn, operation_id, was="stored", now_is="waiting", now=now):
+                return None
+            return journal.load(conn, operation_id)
+
+        stored = await self._db.run(lambda conn, _now: journal.load(conn, operation_id))
+        if stored.state != "stored" or await self._executor.look_again(stored):
+            return None
+        return await self._db.run(again)
+
     async def take_many(
         self, tokens: Sequence[Token], check: Callable[[Token], Awaitable[Incoming]]
     ) -> list[Received]:

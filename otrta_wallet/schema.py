@@ -97,7 +97,7 @@ proofs = Table(
     Column("status", String, nullable=False),
     Column("holder", String, index=True),  # operation, transfer or reference that owns it now
     Column("changed_at", Float, nullable=False),
-    Index("proofs_spendable", "status", "mint", "unit", "keyset_id", "amount", "y"),
+    Index("proofs_spendable", "status", "mint", "unit", "amount", "keyset_id", "y"),
     Index("proofs_by_age", "status", "changed_at"),
 )
 

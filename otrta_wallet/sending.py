@@ -1,7 +1,7 @@
 """Tokens that go out unlocked: of proofs at hand, or of ones that a swap makes to measure."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -98,19 +98,17 @@ class Sending:
         self._mints.client(mint)  # raises where it was never added
 
         def choose(conn: Connection, now: float) -> Transfer | None:
-            fees = at_hand.fees(conn, mint) if net_of_fee else None
-
-            def pick(usable: Sequence[Proof]) -> Sequence[Proof] | None:
+            def pick(usable: Sequence[Proof], fees: Mapping[str, int]) -> Sequence[Proof] | None:
                 if exact:
                     return pick_exact(usable, amount, max_proofs=MAX_PROOFS)
-                fee = (lambda _ps: 0) if fees is None else (lambda ps: input_fee(ps, fees))
+                fee = (lambda ps: input_fee(ps, fees)) if net_of_fee else (lambda _ps: 0)
                 found = select_proofs(usable, amount, fee=fee, max_proofs=MAX_PROOFS)
                 if found is None or (at_most is not None and sum(p.amount for p in found) > at_most):
                     return None
                 return found
 
-            chosen = at_hand.take(conn, mint, unit, pick, most=MAX_PROOFS, avoid=avoid)
-            return None if chosen is None else handing.give(conn, now, mint, unit, chosen)
+            taken = at_hand.take(conn, mint, unit, pick, want=amount, most=MAX_PROOFS, avoid=avoid)
+            return None if taken is None else handing.give(conn, now, mint, unit, taken.proofs)
 
         return await self._db.run(choose)
 

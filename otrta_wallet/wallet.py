@@ -14,10 +14,10 @@ from anyio import to_thread
 from sqlalchemy import Connection
 
 from otrta_core import P2PK, OtrtaError, Token
-from otrta_wallet import journal, store
+from otrta_wallet import journal
 from otrta_wallet.batches import MAX_INPUTS, Batches
 from otrta_wallet.copies import catch_up
-from otrta_wallet.custody import move_sent, take_token
+from otrta_wallet.custody import close_transfer, take_token, undo_transfer
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.executor import Executor
 from otrta_wallet.incoming import Incoming, check_dleq, inspect
@@ -34,7 +34,6 @@ from otrta_wallet.reclaiming import reclaim
 from otrta_wallet.records import Melt, MeltQuote, Operation, Quote, Restored, Transfer
 from otrta_wallet.recovery import Recovery, recover
 from otrta_wallet.restore import EMPTY_BATCHES, Restorer
-from otrta_wallet.schema import ProofStatus
 from otrta_wallet.seed import normalize_words, seed_of, use_words, words_of
 from otrta_wallet.sending import MAX_PROOFS, Handing, Sending
 from otrta_wallet.transactions import Transactions
@@ -295,16 +294,7 @@ class Wallet(Reading):
         Raises:
             MintError: the mint had to be asked what became of an earlier post, and could not.
         """
-
-        def again(conn: Connection, now: float) -> Operation | None:
-            if not journal.set_state(conn, operation_id, was="stored", now_is="waiting", now=now):
-                return None
-            return journal.load(conn, operation_id)
-
-        stored = await self.transactions.run(lambda conn, _now: journal.load(conn, operation_id))
-        if stored.state != "stored" or await self._executor.look_again(stored):
-            return None
-        return await self.transactions.run(again)
+        return await self._receiving.queue_again(operation_id)
 
     async def carry_out_together(
         self, queued: Sequence[Operation], *, wanted: Mapping[int, int] | None = None
@@ -481,14 +471,11 @@ class Wallet(Reading):
 
     def undo_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
         """Put back, inside the caller's transaction, an unlocked token of which no byte has left."""
-        if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="reclaimed", now=now):
-            move_sent(conn, now, transfer_id, now_is=ProofStatus.AVAILABLE, holder=None)
+        undo_transfer(conn, now, transfer_id)
 
     def close_transfer(self, conn: Connection, now: float, transfer_id: str) -> None:
         """Note, inside the caller's transaction, that the receiver has claimed a token, and erase it."""
-        store.erase_token(conn, transfer_id)
-        if store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now):
-            move_sent(conn, now, transfer_id, now_is=ProofStatus.SPENT, holder=transfer_id)
+        close_transfer(conn, now, transfer_id)
 
     async def recover(
         self, *, everything: bool = True, expired: bool = False, leave: Collection[str] = ()

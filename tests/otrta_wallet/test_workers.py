@@ -25,7 +25,7 @@ from otrta_wallet.transactions import Contended
 from tests.fault_proxy import Fault
 from tests.otrta_wallet.conftest import wallet_in
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
-from tests.otrta_wallet.rows import MINT, NOW, proof, put
+from tests.otrta_wallet.rows import KEYSET, MINT, NOW, proof, put
 
 pytestmark = pytest.mark.anyio
 POSTS = r"^/v1/(swap|mint/bolt11)$"
@@ -330,10 +330,12 @@ async def test_a_proof_that_somebody_else_is_taking_is_passed_over(tmp_path, emp
 
         def fill(conn, now):
             store.add_mint(conn, MINT, None, now)
+            store.save_keysets(conn, MINT, [KEYSET])
             put(conn, ours, ProofStatus.AVAILABLE)
 
         def taken(conn, _now=0.0):
-            return at_hand.take(conn, MINT, "msat", lambda pieces: [p for p in pieces if p.amount == 8][:1])
+            chosen = at_hand.take(conn, MINT, "msat", lambda ps, _fees: [p for p in ps if p.amount == 8][:1])
+            return chosen.proofs
 
         await wallet.transactions.run(fill)
         with wallet.worker.engine.begin() as one, wallet.worker.engine.begin() as other:

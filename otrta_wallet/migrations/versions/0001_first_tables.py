@@ -115,7 +115,7 @@ def upgrade() -> None:
     op.create_index(
         "proofs_spendable",
         "proofs",
-        ["status", "mint", "unit", "keyset_id", "amount", "y"],
+        ["status", "mint", "unit", "amount", "keyset_id", "y"],
         unique=False,
     )
     op.create_index("proofs_by_age", "proofs", ["status", "changed_at"], unique=False)
