@@ -38,6 +38,9 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "mints": LazyCommand(f"{_LISTS}:mints", "List, add or remove mints that may hold money."),
     "gateways": LazyCommand(f"{_LISTS}:gateways", "List, add, remove or trust gateways that may be paid."),
+    "gateway": LazyCommand(
+        "otrta_cli.gateway_commands:gateway", "Look after a gateway: balance, payments, payouts, doctor."
+    ),
     "quote": LazyCommand(f"{_WALLET}:quote", "Show what a request could cost, without sending it."),
     "decode": LazyCommand(f"{_WALLET}:decode", "Show what a token or a payment request says."),
     "config": LazyCommand(f"{_LISTS}:config", "Show settings and the wallet's seed words."),

@@ -31,7 +31,7 @@ def show_balance(shown: Mapping[str, Any]) -> None:
         (f"  {row['url']}", f"{row['available']:,} {row['unit']}", _also(row["pending"], row["unit"]))
         for row in shown["mints"]
     ]
-    _columns(rows, right=(1,))
+    show_columns(rows, right=(1,))
     if not shown["total_msat"]:
         _say("Top it up: `otrta invoice AMOUNT`, or `otrta receive TOKEN`.")
 
@@ -41,10 +41,10 @@ def show_history(entries: Sequence[Mapping[str, Any]]) -> None:
     if not entries:
         _say("Nothing has happened yet. Top the wallet up: `otrta invoice AMOUNT`.")
         return
-    _columns(
+    show_columns(
         [
             (
-                _time(entry["time"]),
+                when(entry["time"]),
                 entry["kind"],
                 _signed(entry["amount_msat"]),
                 _details(entry),
@@ -60,10 +60,10 @@ def show_pending(payments: Sequence[Mapping[str, Any]]) -> None:
     if not payments:
         _say("Nothing is pending.")
         return
-    _columns(
+    show_columns(
         [
             (
-                _time(payment["since"]),
+                when(payment["since"]),
                 _STATES.get(payment["state"], payment["state"]),
                 format_msat(payment["paid_msat"]),
                 payment["gateway"] or "",
@@ -83,11 +83,11 @@ def show_sent(tokens: Sequence[Mapping[str, Any]]) -> None:
     if not tokens:
         _say("Every token that was sent has been claimed or taken back.")
         return
-    _columns(
+    show_columns(
         [
             (
                 sent["id"][:_SHORT_ID],
-                _time(sent["since"]),
+                when(sent["since"]),
                 format_msat(sent["amount_msat"]),
                 sent["mint"],
                 sent["memo"] or "",
@@ -104,11 +104,11 @@ def show_invoices(invoices: Sequence[Mapping[str, Any]]) -> None:
     if not invoices:
         _say("No invoice is waiting to be paid.")
         return
-    _columns(
+    show_columns(
         [
             (
                 invoice["quote_id"],
-                _time(invoice["since"]),
+                when(invoice["since"]),
                 format_msat(invoice["amount_msat"]),
                 invoice["mint"],
                 "given up" if invoice["state"] == "expired" else "",
@@ -150,7 +150,7 @@ def show_restored(results: Sequence[Mapping[str, Any]]) -> None:
         refused = sum(keyset["refused"] for keyset in result["keysets"])
         if refused:
             _say(f"  {refused:,} of the mint's signatures do not hold")
-        _columns(
+        show_columns(
             [
                 (
                     f"  keyset {keyset['id'][:16]}",
@@ -168,7 +168,7 @@ def show_mints(mints: Sequence[Mapping[str, Any]]) -> None:
     if not mints:
         _say("No mint yet. Add one that you trust with money: `otrta mints add URL`.")
         return
-    _columns(
+    show_columns(
         [(mint["url"], show_units(mint["units"]), format_msat(mint["available_msat"])) for mint in mints],
         right=(2,),
     )
@@ -177,7 +177,7 @@ def show_mints(mints: Sequence[Mapping[str, Any]]) -> None:
 def show_mint(info: Mapping[str, Any]) -> None:
     """Show what a mint says of itself."""
     _say(f"{info['url']}  {info['name'] or ''}  {info['version'] or ''}".rstrip())
-    _columns(
+    show_columns(
         [
             (
                 f"  keyset {keyset['id'][:16]}",
@@ -204,7 +204,7 @@ def show_gateways(entries: Sequence[Mapping[str, Any]]) -> None:
     if not entries:
         _say("No gateway yet. Add one that sells LLM calls: `otrta gateways add URL`.")
         return
-    _columns(
+    show_columns(
         [
             (
                 entry["url"],
@@ -230,7 +230,7 @@ def show_gateway(info: Mapping[str, Any]) -> None:
         for model in info["models"]
     ]
     if rows:
-        _columns([("  msat per million tokens:", "input", "output"), *rows], right=(1, 2))
+        show_columns([("  msat per million tokens:", "input", "output"), *rows], right=(1, 2))
 
 
 def show_quote(quote: Mapping[str, Any]) -> None:
@@ -244,13 +244,13 @@ def show_quote(quote: Mapping[str, Any]) -> None:
         if not found.get("error") and not found["mints"]:
             told += " (it takes none of this wallet's mints)"
         rows.append((found["gateway"], told))
-    _columns(rows)
+    show_columns(rows)
 
 
 def show_config(config: Mapping[str, Any]) -> None:
     """Show the settings in force."""
     budgets, privacy = config["budgets"], config["privacy"]
-    _columns(
+    show_columns(
         [
             ("wallet", config["wallet_file"]),
             ("settings", config["config_file"]),
@@ -300,7 +300,7 @@ def request_facts(request: PaymentRequest) -> dict[str, Any]:
 def show_facts(facts: Mapping[str, Any]) -> None:
     """Show what a token or a payment request says, a line for each thing."""
     told = {name: value for name, value in facts.items() if value not in (None, [], "")}
-    _columns([(name.replace("_", " "), _word(value)) for name, value in told.items()])
+    show_columns([(name.replace("_", " "), _word(value)) for name, value in told.items()])
 
 
 def show_invoice(invoice: Mapping[str, Any]) -> None:
@@ -358,11 +358,12 @@ def _signed(amount_msat: int) -> str:
     return f"+{format_msat(amount_msat)}" if amount_msat > 0 else format_msat(amount_msat)
 
 
-def _time(at: float) -> str:
+def when(at: float) -> str:
+    """Write a time for people, in their zone."""
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+def show_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows in columns; nothing is cut or wrapped, so that a URL can be copied."""
     if not rows:
         return

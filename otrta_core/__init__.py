@@ -39,7 +39,7 @@ from otrta_core.errors import (
     TokenTooLarge,
     UnsupportedParameter,
 )
-from otrta_core.invoice import invoice_amount_msat, normalize_invoice
+from otrta_core.invoice import invoice_amount_msat, invoice_description_hash, normalize_invoice
 from otrta_core.keyset import Keyset, derive_keyset_id_v1, derive_keyset_id_v2, resolve_keyset_id
 from otrta_core.mint_quote import BatchMint, MintQuote, quote_signature_holds, sign_quote
 from otrta_core.p2pk import P2PK, CommonLock, Pathway, SigFlag, common_lock, lock_satisfies, read_lock
@@ -123,6 +123,7 @@ __all__ = [
     "hash_to_curve",
     "input_fee",
     "invoice_amount_msat",
+    "invoice_description_hash",
     "is_uneconomic",
     "lock_satisfies",
     "minimum_msat",

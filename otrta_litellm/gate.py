@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 
 from otrta_core import OtrtaError
+from otrta_litellm.admin import Admin, MasterKey, no_master_key
 from otrta_litellm.admission import ADMISSION, Admission
 from otrta_litellm.answers import Answer, GateError, Header, exposed, is_anthropics, refusal
 from otrta_litellm.asgi import App, Message, Receive, Scope, Send
@@ -27,9 +28,10 @@ _OURS = frozenset({b"x-cashu", b"x-cashu-change"})
 class Gate:
     """Stands before LiteLLM's app."""
 
-    def __init__(self, app: App, gateway: Gateway) -> None:
+    def __init__(self, app: App, gateway: Gateway, master_key: MasterKey = no_master_key) -> None:
         self._app = app
         self._gateway = gateway
+        self._admin = Admin(gateway, master_key)
         self._sale = Sale(app, gateway)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,6 +99,8 @@ class Gate:
                 return None
             case Way.ROUTE:
                 return await answer_route(self._gateway, scope)
+            case Way.ADMIN:
+                return await self._admin.answer(scope, receive)
             case Way.NOT_PAYABLE:
                 raise GateError(
                     "this path cannot be bought: the token is untouched",

@@ -20,6 +20,7 @@ from otrta_litellm.checkout import Checkout
 from otrta_litellm.guards import Guards
 from otrta_litellm.lock_desk import LockDesk
 from otrta_litellm.payments import Payment, PaymentParticipant
+from otrta_litellm.payout import Payouts
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
 from otrta_litellm.rate_keeper import RateKeeper
 from otrta_litellm.redemption import Redemption
@@ -32,11 +33,13 @@ from otrta_litellm.terms import Quotes
 from otrta_litellm.till import Till
 from otrta_litellm.turns import turn
 from otrta_wallet import Wallet, store
+from otrta_wallet.recovery import Recovery
 from otrta_wallet.schema import ProofStatus
 
 VERSION_TABLE = "gateway_version"
 RECOVER_EVERY_S = 5.0
 CLAIMS_EVERY_S = 20.0
+PAYOUTS_EVERY_S = 10.0
 
 CLAIMS_AT_ONCE = 50
 """Of how many payments a mint is asked at once whether their change is spent; each has some 15 proofs."""
@@ -55,10 +58,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Gateway:
-    """One per process. ``run`` is its life; everything else may be called once it is ready."""
+    """One per process. ``run`` is its life; everything else may be called once it is ready.
 
-    def __init__(self, settings: GatewaySettings, view: RouterView) -> None:
+    One that is not ``selling`` opens the store for its operator: it makes no prices and pays out nothing by
+    itself.
+    """
+
+    def __init__(self, settings: GatewaySettings, view: RouterView, *, selling: bool = True) -> None:
         self.settings = settings
+        self._selling = selling
         self.prices = Prices(settings, view, shared=not settings.store_url.startswith("sqlite"))
         self.rate = RateKeeper(settings.btc_usd)
         self.till = Till(settings)
@@ -71,6 +79,7 @@ class Gateway:
         self._checkout: Checkout | None = None
         self._queue: SwapQueue | None = None
         self._locks: LockDesk | None = None
+        self._payouts: Payouts | None = None
 
     async def run(self) -> None:
         """Open the wallet and keep it in order until cancelled.
@@ -91,16 +100,19 @@ class Gateway:
             acceptance = Acceptance(self.settings, wallet, locks)
             redemption = Redemption(wallet, acceptance, locks, queue, self.change_float, self.running)
             self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, locks, redemption)
+            self._payouts = Payouts(self.settings, wallet)
             await wallet.transactions.run(payments.begin_life)
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._keep_rate)
+                    if self._selling:
+                        tasks.start_soon(self._keep_rate)
                     await self._reach_mints()
                     await locks.refresh()
                     await self._recover_swaps(everything=True)
                     await self._end_calls()
-            await self._keep_prices()
+            if selling := self._selling:
+                await self._keep_prices()
             self._ready.set()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(queue.run)
@@ -114,7 +126,9 @@ class Gateway:
                 for work in works:
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
-                for work in (self._keep_rate, self._keep_prices, self._keep_guards):
+                if selling:
+                    tasks.start_soon(self._every, PAYOUTS_EVERY_S, self._payouts.keep)
+                for work in (self._keep_rate, self._keep_prices, self._keep_guards) if selling else ():
                     tasks.start_soon(self._every, REFRESH_EVERY_S, work)
 
     async def wallet(self) -> Wallet:
@@ -138,6 +152,22 @@ class Gateway:
         await self.wallet()
         assert self._checkout is not None  # noqa: S101 (set before ready)
         return self._checkout
+
+    async def payouts(self) -> Payouts:
+        """Return the payouts, once the wallet is open; raises as ``wallet``."""
+        await self.wallet()
+        assert self._payouts is not None  # noqa: S101 (set before ready)
+        return self._payouts
+
+    async def recover(self) -> Recovery:
+        """End now what is open, as far as the mints know; raises as ``wallet``."""
+        wallet = await self.wallet()
+        await self._reach_mints()
+        found = await wallet.recover()
+        await self._end_calls()
+        await self._watch_claims()
+        await (await self.payouts()).end_what_is_open()
+        return found
 
     async def settle(self, payment: Payment, settled: Settlement, outcome: str) -> Payment:
         """Settle a payment and make its change; see ``otrta_litellm.change.settle``."""

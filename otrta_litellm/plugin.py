@@ -19,7 +19,7 @@ from otrta_litellm.router_view import RouterView
 from otrta_litellm.setting_faults import name_of
 from otrta_litellm.settings import SettingsError, load_settings
 from otrta_litellm.supervisor import end_with_supervisor, refuse_start
-from otrta_litellm.wiring import WiringError, install, run_at_shutdown
+from otrta_litellm.wiring import WiringError, install, master_key, run_at_shutdown
 from otrta_wallet import WalletBusy
 
 STORE: Final = name_of(["store"])
@@ -37,7 +37,7 @@ def _start() -> None:
                 f"{STORE} on SQLite is for one process: start LiteLLM with one worker, {OR_POSTGRES}"
             )
         gateway = Gateway(settings, RouterView.of_proxy())
-        install(lambda app: Gate(app, gateway))
+        install(lambda app: Gate(app, gateway, master_key))
         run_at_shutdown(_stop)
     except (SettingsError, WiringError) as error:
         refuse_start(str(error))

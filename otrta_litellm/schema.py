@@ -110,3 +110,22 @@ turns = Table(
     Column("owner", String),  # the worker that is at it
     Column("begun_at", Float, nullable=False),
 )
+
+payouts = Table(
+    "payouts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("state", String, nullable=False, index=True),
+    Column("slot", String, unique=True),  # its mint, while an automatic one is open
+    Column("kind", String, nullable=False),  # bolt11, lnurl, token
+    Column("destination", Text, nullable=False),
+    Column("mint", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("amount_msat", BigInteger, nullable=False),
+    Column("fee_msat", BigInteger, nullable=False),  # at most; once it is paid, in fact
+    Column("quote_id", String),  # the wallet's, of the mint's offer or of the transfer
+    Column("automatic", Boolean, nullable=False),
+    Column("error", Text),
+    Column("created_at", Float, nullable=False, index=True),
+    Column("changed_at", Float, nullable=False),
+)

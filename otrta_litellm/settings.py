@@ -22,6 +22,7 @@ from otrta_core import ModelPrice, OtrtaError, Unit
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_core.requests import Kind
 from otrta_litellm.kind_limits import KindLimits, by_kind
+from otrta_litellm.payout_settings import PayoutSettings
 from otrta_litellm.rate_settings import BtcUsd, Share
 from otrta_litellm.setting_faults import ENV_PREFIX, SettingsError, name_of, sentence
 from otrta_litellm.setting_sources import gathered
@@ -72,6 +73,7 @@ class GatewaySettings(_Model):
         min_output_tokens: the least output that a payment must cover.
         cache_hit: what an answer costs that LiteLLM had in its cache: as much as another, or nothing.
         claim_days: how long unspent change can be fetched again.
+        payout: where earnings go by themselves, and what stays for change.
     """
 
     store: Annotated[str, Field(description="a directory, or the SQLAlchemy URL of a database of its own")]
@@ -107,6 +109,9 @@ class GatewaySettings(_Model):
     default_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     min_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     claim_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+    payout: Annotated[
+        PayoutSettings, Field(description="a mapping, such as {to: me@example.com, above_msat: 10000000}")
+    ] = PayoutSettings()
 
     @field_validator("mints", mode="before")
     @classmethod

@@ -14,6 +14,8 @@ SOLD_PATHS: Final = {path: kind for path, kind in PAYABLE_PATHS.items() if kind 
 INFO: Final = "/v1/cashu/info"
 CHANGE: Final = "/v1/cashu/change"
 REFUND: Final = "/v1/wallet/refund"
+ADMIN: Final = "/v1/cashu/admin/"
+"""What begins so is for the operator, who has LiteLLM's master key."""
 CASHU_PATHS: Final = frozenset({INFO, CHANGE, REFUND})
 FREE_PATHS = frozenset(
     {"/v1/models", "/models", "/health/liveliness", "/health/liveness", "/health/readiness"}
@@ -30,6 +32,7 @@ class Way(Enum):
     THROUGH = auto()  # LiteLLM's own auth decides
     FREE = auto()
     ROUTE = auto()  # one of the gateway's own
+    ADMIN = auto()  # one of its operator's
     BUY = auto()
     ASK = auto()  # payable, without a token: 402
     NOT_PAYABLE = auto()
@@ -49,6 +52,8 @@ def way_of(method: str, path: str, headers: Iterable[Header]) -> Way:
         if payable:
             return Way.BUY
         return Way.FREE if free else Way.NOT_PAYABLE
+    if path.startswith(ADMIN):
+        return Way.ADMIN
     if has_key(named):
         return Way.THROUGH
     if payable:

@@ -92,6 +92,12 @@ def run_at_shutdown(close: Callable[[], Awaitable[None]]) -> None:
     proxy_server.proxy_shutdown_event = shutdown
 
 
+def master_key() -> str | None:
+    """LiteLLM's master key, as it is now; None where it has none."""
+    key = getattr(_litellm()[0], "master_key", None)
+    return key if isinstance(key, str) and key else None
+
+
 def _litellm() -> tuple[Any, ModuleType]:
     """LiteLLM's application and auth; the import builds the whole application, hence not at the top."""
     from litellm.proxy import proxy_server

@@ -38,7 +38,9 @@ _HALF = 32
 def insert_new(conn: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless there is one of its key, committed or about to be; tells whether it did."""
     dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    return conn.execute(dialect.insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+    query = dialect.insert(table).values(values).on_conflict_do_nothing()
+    # of an insert, psycopg's count is gone with its cursor unless it is kept
+    return conn.execute(query.execution_options(preserve_rowcount=True)).rowcount == 1
 
 
 def add_mint(conn: Connection, url: str, name: str | None, now: float) -> None:

@@ -80,6 +80,7 @@ GROWN = {
     "face_value",
     "format_msat",
     "invoice_amount_msat",
+    "invoice_description_hash",
     "lock_satisfies",
     "minimum_msat",
     "normalize_invoice",

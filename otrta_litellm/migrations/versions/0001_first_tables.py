@@ -94,4 +94,25 @@ def upgrade() -> None:
         sa.Column("begun_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_table(
+        "payouts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("slot", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("mint", sa.String(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("amount_msat", sa.BigInteger(), nullable=False),
+        sa.Column("fee_msat", sa.BigInteger(), nullable=False),
+        sa.Column("quote_id", sa.String(), nullable=True),
+        sa.Column("automatic", sa.Boolean(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("slot"),
+    )
+    op.create_index(op.f("ix_payouts_created_at"), "payouts", ["created_at"], unique=False)
+    op.create_index(op.f("ix_payouts_state"), "payouts", ["state"], unique=False)
     # ### end Alembic commands ###
