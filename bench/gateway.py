@@ -52,12 +52,15 @@ class Cell:
 
     def figures(self) -> dict[str, Any]:
         """Calls per second as the median of the rounds; latencies of all served calls, in ms."""
+        failed = {"failed": dict(self.failed)} if self.failed else {}
+        if len(self.latencies_s) < 2:
+            return failed
         cuts = statistics.quantiles(self.latencies_s, n=20, method="inclusive")
         return {
             "per_second": round(statistics.median(self.per_second), 1),
             "p50_ms": round(cuts[9] * 1000, 1),
             "p95_ms": round(cuts[18] * 1000, 1),
-            **({"failed": dict(self.failed)} if self.failed else {}),
+            **failed,
         }
 
 

@@ -111,16 +111,18 @@ def select_proofs(
     """
     if amount <= 0:
         raise AmountError("an amount to select must be above zero")
+    worth = _net_worth(proofs, fee)
+    usable = [proof for proof in proofs if worth(proof) > 0]  # others would only raise what is needed
     target = amount
     for _ in range(max_proofs + 1):
-        chosen = _cover(proofs, target, max_proofs)
+        chosen = _cover(usable, target, max_proofs)
         if chosen is None:
             break
         needed = amount + fee(chosen)
         if sum(p.amount for p in chosen) >= needed:
             return _without_needless(chosen, amount, fee)
         target = max(needed, target + 1)
-    return _worthiest_first(proofs, amount, fee, max_proofs)
+    return _worthiest_first(usable, amount, fee, max_proofs)
 
 
 def ride_along(chosen: Sequence[Proof], proofs: Iterable[Proof], fee_ppk: Mapping[str, int]) -> list[Proof]:
@@ -201,6 +203,6 @@ def _worthiest_first(
     proofs: Sequence[Proof], amount: int, fee: Callable[[Sequence[Proof]], int], max_proofs: int
 ) -> list[Proof] | None:
     worth = _net_worth(proofs, fee)
-    chosen = sorted((p for p in proofs if worth(p) > 0), key=worth, reverse=True)[:max_proofs]
+    chosen = sorted(proofs, key=worth, reverse=True)[:max_proofs]
     reached = sum(map(worth, chosen)) >= 1000 * amount
     return _without_needless(chosen, amount, fee) if reached else None

@@ -179,6 +179,7 @@ class TestSelect:
         assert (None if chosen is None else total(chosen)) == min(reaching, default=None)
 
     @given(st.lists(powers, max_size=8), st.integers(1, 400), ppks)
+    @example([1, 32, 64], 1, 20_000)
     def test_with_a_fee_it_spends_less_than_twice_the_least_that_would_do(
         self, amounts: list[int], amount: int, ppk: int
     ) -> None:
