@@ -346,7 +346,7 @@ def found_available(conn, mint):
 async def test_a_token_of_more_proofs_than_a_mint_takes_at_once_is_taken_whole(
     alice, bob, network, monkeypatch
 ):
-    count = 3_000 if LONG else 1_100
+    count = 3_000 if LONG else 1_001
     token = await many_small_proofs(alice, network.url, count, monkeypatch)
     network.seen.clear()
     operation = await bob.receive(Token.parse(token.encode()))

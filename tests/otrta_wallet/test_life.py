@@ -45,7 +45,7 @@ BATCH = 100
 START = 4_000
 RESTORED_GAP = "3"
 SIZES = (
-    {"max_examples": 12, "stateful_step_count": 25} if LONG else {"max_examples": 2, "stateful_step_count": 9}
+    {"max_examples": 12, "stateful_step_count": 25} if LONG else {"max_examples": 2, "stateful_step_count": 6}
 )
 
 names = st.sampled_from(NAMES)

@@ -1,6 +1,7 @@
 """Restoring from the seed: another machine, an old copy of the database, mints that do not play along."""
 
 import json
+import os
 from functools import partial
 
 import anyio
@@ -10,11 +11,20 @@ from sqlalchemy import func, select, update
 
 from otrta_cli.processes import free_port
 from otrta_core import Token
-from otrta_wallet import MintUnreachable, OutcomeUnknown, SeedInUse, TokenSpent, WalletError, store
+from otrta_wallet import (
+    MintUnreachable,
+    OutcomeUnknown,
+    SeedInUse,
+    TokenSpent,
+    WalletError,
+    renewal,
+    scanning,
+    scans,
+    store,
+)
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.receiving import ASK_FIRST_AFTER
 from otrta_wallet.restore import EMPTY_BATCHES, LEFT_BEHIND_S
-from otrta_wallet.scanning import BATCH
 from otrta_wallet.schema import keysets, proofs
 from otrta_wallet.schema import scans as scans_table
 from otrta_wallet.seed import new_words
@@ -23,7 +33,15 @@ from tests.otrta_wallet.reckoning import assert_really_there, available, pending
 
 pytestmark = pytest.mark.anyio
 
+LONG = os.environ.get("OTRTA_LONG") == "1"
 DROPPED = Fault("dropped", forwards=0, keeps=None)
+
+
+@pytest.fixture(autouse=True)
+def batches(monkeypatch):
+    """A sampled run looks through counters in small steps: the mint takes its time for each output."""
+    for module in () if LONG else (renewal, scanning, scans):
+        monkeypatch.setattr(module, "BATCH", 20)
 
 
 async def leave_unused(wallet, counters):
@@ -108,7 +126,8 @@ async def test_restores_at_the_same_time_are_one(alice, open_wallet, mint):
 
 async def test_money_behind_a_gap_is_found_and_how_far_it_looked_is_told(alice, open_wallet, mint):
     await top_up(alice, mint.url, 100)
-    await leave_unused(alice, (EMPTY_BATCHES - 1) * BATCH)
+    batch = scanning.BATCH
+    await leave_unused(alice, (EMPTY_BATCHES - 1) * batch)
     await top_up(alice, mint.url, 10)
     async with open_wallet("new", words=await alice.words()) as new:
         near = await new.restore(mint.url, empty_batches=3)
@@ -117,8 +136,8 @@ async def test_money_behind_a_gap_is_found_and_how_far_it_looked_is_told(alice, 
         assert far.found("msat") == 10
         assert await available(new) == 110
         looked_to = {k.unit: k.looked_to for k in far.keysets}
-        assert looked_to["sat"] == EMPTY_BATCHES * BATCH
-        assert looked_to["msat"] >= 2 * EMPTY_BATCHES * BATCH
+        assert looked_to["sat"] == EMPTY_BATCHES * batch
+        assert looked_to["msat"] >= 2 * EMPTY_BATCHES * batch
 
 
 async def test_money_is_found_after_failures(far_alice, open_wallet, network, clock):
@@ -419,5 +438,5 @@ async def test_tokens_that_come_to_nothing_soon_take_no_more_counters(alice, bob
         assert max((await counters(carol)).values()) < 2 * ASK_FIRST_AFTER
         await carol.receive(Token.parse((await bob.send(mint.url, 7, "msat")).token))
         async with open_wallet("new", words=await carol.words()) as new:
-            await new.restore(mint.url, empty_batches=3)
+            await new.restore(mint.url, empty_batches=2 * ASK_FIRST_AFTER // scanning.BATCH)
             assert await available(new) == 7
