@@ -19,6 +19,7 @@ from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.guards import Guards
 from otrta_litellm.lock_desk import LockDesk
+from otrta_litellm.marker import RAISE_EVERY_S, Marker
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.payout import Payouts
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
@@ -34,6 +35,7 @@ from otrta_litellm.till import Till
 from otrta_litellm.turns import turn
 from otrta_wallet import Wallet, store
 from otrta_wallet.recovery import Recovery
+from otrta_wallet.restore import EMPTY_BATCHES
 from otrta_wallet.schema import ProofStatus
 
 VERSION_TABLE = "gateway_version"
@@ -102,6 +104,9 @@ class Gateway:
             self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, locks, redemption)
             self._payouts = Payouts(self.settings, wallet)
             await wallet.transactions.run(payments.begin_life)
+            marker = Marker(self.settings, wallet)
+            await marker.arrive()
+            await self._look_through_a_copy(marker)
             # a silent mint must not keep those from being served who pay with another's tokens
             with anyio.move_on_after(FIRST_LOOK_S):
                 async with anyio.create_task_group() as tasks:
@@ -126,6 +131,7 @@ class Gateway:
                 for work in works:
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
+                tasks.start_soon(self._every, RAISE_EVERY_S, marker.raise_number)
                 if selling:
                     tasks.start_soon(self._every, PAYOUTS_EVERY_S, self._payouts.keep)
                 for work in (self._keep_rate, self._keep_prices, self._keep_guards) if selling else ():
@@ -213,6 +219,33 @@ class Gateway:
                     store.forget_proofs(conn, [proof.Y for proof in sent])
 
         await wallet.transactions.run(note)
+
+    async def _look_through_a_copy(self, marker: Marker) -> None:
+        """Where the store is a copy or a backup, find out what the other has done, before anything is served.
+
+        Returns when each of the gateway's mints that the store knows has been asked.
+        """
+        wallet = self._wallet
+        assert wallet is not None  # noqa: S101 (only called by run)
+        while await marker.is_unsettled():
+            async with turn(wallet, "copy") as ours:
+                if ours and await self._catch_up_with_copies(wallet):
+                    await marker.settle()
+                    continue
+            await anyio.sleep(RECOVER_EVERY_S)
+        await wallet.lock_keys.load()
+
+    async def _catch_up_with_copies(self, wallet: Wallet) -> bool:
+        """Ask all mints; tells whether all have answered."""
+        for mint in self.settings.mints:
+            if mint in wallet.mints.urls:
+                try:
+                    gone = await wallet.catch_up_with_copies(mint, empty_batches=EMPTY_BATCHES)
+                except OtrtaError as error:
+                    _log.warning("copy_not_looked_through", mint=mint, reason=error.message)
+                    return False
+                _log.warning("copy_looked_through", mint=mint, gone=gone)
+        return True
 
     async def _keep_rate(self) -> None:
         """Ask the feeds for the BTC/USD rate, where that is due."""

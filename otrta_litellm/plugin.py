@@ -51,6 +51,8 @@ async def _run(gateway: Gateway) -> None:
         refuse_start(
             f"{STORE} is open in another process: stop that one, start LiteLLM with one worker, {OR_POSTGRES}"
         )
+    except SettingsError as error:
+        refuse_start(error.message)
     except OtrtaError as error:
         refuse_start(f"{STORE}: {error.message}")
     except Exception as error:

@@ -129,3 +129,12 @@ payouts = Table(
     Column("created_at", Float, nullable=False, index=True),
     Column("changed_at", Float, nullable=False),
 )
+
+markers = Table(
+    "markers",
+    metadata,
+    Column("place", String, primary_key=True),  # of a file that counts along
+    Column("number", BigInteger, nullable=False),
+    Column("identity", String, nullable=False),  # of the store, when it was last started with that file
+    Column("seen_at", Float, nullable=False),
+)

@@ -42,6 +42,8 @@ class GatewaySettings(_Model):
 
     Attributes:
         store: SQLAlchemy URL, or a directory in which ``gateway.sqlite3`` is kept.
+        state_dir: where the file is kept by which a copied or restored store is known; beside an SQLite
+            store, and with PostgreSQL where this system keeps programs' state, unless it is set.
         mints: URLs of the mints whose tokens are taken.
         unit: the unit that a 402 asks for.
         redeem: "before": a token is redeemed before the model is called.
@@ -78,6 +80,7 @@ class GatewaySettings(_Model):
 
     store: Annotated[str, Field(description="a directory, or the SQLAlchemy URL of a database of its own")]
     mints: Annotated[tuple[str, ...], Field(description="the URLs of mints, with commas between them")]
+    state_dir: Annotated[str | None, Field(description="a directory that lasts")] = None
     unit: Unit = Unit.MSAT
     redeem: Literal["before"] = "before"
     lock: Literal["off", "accepted", "required"] = "accepted"

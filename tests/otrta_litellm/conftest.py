@@ -75,6 +75,12 @@ def empty_stores(
     return get
 
 
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a gateway keeps on its machine goes with the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def place(tmp_path: Path, store_kind: str, empty_stores: Callable[[str], Template]) -> Iterator[str]:
     """The URL of an empty store."""

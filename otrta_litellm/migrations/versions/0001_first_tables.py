@@ -115,4 +115,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_payouts_created_at"), "payouts", ["created_at"], unique=False)
     op.create_index(op.f("ix_payouts_state"), "payouts", ["state"], unique=False)
+    op.create_table(
+        "markers",
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("identity", sa.String(), nullable=False),
+        sa.Column("seen_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("place"),
+    )
     # ### end Alembic commands ###
