@@ -45,10 +45,11 @@ async def settle(
 
     Returns:
         The payment as it is now: ``change_due`` says that the change is owed and not yet made. One that was
-        settled before is returned as it was left.
+        settled before in the same way is returned as it was left.
 
     Raises:
-        LeaseLost: another worker took this one for dead and settles the payment, or has.
+        LeaseLost: somebody else settles the payment, or has settled it otherwise: another worker that took
+            this one for dead, or this one's recovery.
 
     Cancelled, it is settled or not; what is then missing is done by recovery.
     """
@@ -73,6 +74,8 @@ async def settle(
     current = await wallet.transactions.run(in_one_go)
     if (current.owner, current.lease) != (payment.owner, payment.lease):
         raise LeaseLost("another worker of this gateway settles this payment")
+    if (current.cost_msat, current.change_msat) != (settled.charged, settled.change):
+        raise LeaseLost("this payment was settled otherwise before")
     if current.change_due:
         with suppress(Exception):  # the call is settled and its answer has to go out: recovery tries again
             if redeemed is not None and await redeemed():

@@ -11,7 +11,7 @@ from otrta_cli.processes import Running
 from otrta_core import Proof, Settlement, Token
 from otrta_litellm import change, payments
 from otrta_litellm.gateway import VERSION_TABLE
-from otrta_litellm.payments import Offer, Payment, PaymentParticipant
+from otrta_litellm.payments import LeaseLost, Offer, Payment, PaymentParticipant
 from otrta_litellm.schema import PaymentState
 from otrta_wallet import NotEnoughFunds, Wallet, store
 from otrta_wallet.custody import DEBT
@@ -120,6 +120,16 @@ async def test_change_that_cannot_be_made_is_owed_and_made_later_once(wallet: Wa
     again = await change.make_due_change(wallet, owed)
     assert again.change_token == paid.change_token
     assert await change.settle(wallet, payment, SETTLED, "recovered") == paid
+
+
+async def test_what_was_settled_otherwise_before_is_not_taken_for_paid(wallet: Wallet, purse: Purse) -> None:
+    payment = await redeemed(wallet, purse.token(PAID))
+    free = Settlement(paid=PAID, fee=0, charged=0, change=PAID)
+    first = await change.settle(wallet, payment, free, "recovered")
+    with pytest.raises(LeaseLost):
+        await change.settle(wallet, payment, SETTLED, "served")
+    assert await change.settle(wallet, payment, free, "recovered") == first
+    assert change_of(first).amount == PAID
 
 
 async def test_what_is_held_for_a_debt_pays_it_and_the_rest_is_free(wallet: Wallet, purse: Purse) -> None:
