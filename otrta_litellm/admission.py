@@ -38,9 +38,10 @@ class UsageSeen:
 class Admission:
     """One call that the gate lets in: what it may reach, and what LiteLLM reported about it.
 
-    ``path`` is the ASGI ``scope["path"]`` given to LiteLLM, ``model`` the body's model (None on paths that
-    have none). The gate sends ``call_id`` as the ``x-litellm-call-id`` request header; calls that LiteLLM
-    makes on its own account within the same context carry other ids and are not counted.
+    ``path`` is the ASGI ``scope["path"]`` given to LiteLLM, ``model`` the model that path or body
+    name (None on paths that have none). The gate sends ``call_id`` as the ``x-litellm-call-id`` request
+    header; calls that LiteLLM makes on its own account within the same context carry other ids and are not
+    counted.
     """
 
     kind: Literal["paid", "free"]
@@ -122,6 +123,8 @@ async def _requested_model(request: Request) -> object:
     in_path = request.path_params.get("model")
     if in_path is not None:
         return in_path
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return (await request.form()).get("model")
     try:
         body: object = await request.json()
     except ValueError:

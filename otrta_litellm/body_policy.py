@@ -5,73 +5,55 @@ callbacks, so it is refused before anything is paid. Fields that clients send by
 LiteLLM calls, or name the caller to it, are taken out without a word.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from otrta_core import InvalidRequest, wire
-from otrta_core.requests import Kind, chat, embeddings
+from otrta_core.requests import (
+    OUTPUT_LIMIT_FIELD,
+    Kind,
+    chat,
+    completions,
+    embeddings,
+    images,
+    messages,
+    moderations,
+    rerank,
+    responses,
+    speech,
+    transcriptions,
+)
 from otrta_core.requests.fields import Fields
 from otrta_core.requests.fields import check_fields as check_against
-from otrta_core.requests.tools import is_function_tool
+from otrta_litellm import content_policy as content
 
-_MESSAGE_FIELDS = frozenset(
-    {
-        "role",
-        "content",
-        "name",
-        "tool_call_id",
-        "tool_calls",
-        "function_call",
-        "refusal",
-        "reasoning_content",
-        "cache_control",
-    }
-)
-
-
-def _are_plain_messages(messages: object) -> bool:
-    return isinstance(messages, list) and all(_is_plain_message(message) for message in messages)
-
-
-def _is_plain_message(message: object) -> bool:
-    if not isinstance(message, Mapping) or not message.keys() <= _MESSAGE_FIELDS:
-        return False
-    content = message.get("content")
-    if not isinstance(content, list):
-        return True  # a text or nothing: the request's own checks have seen to that
-    return all(_is_plain_part(part) for part in content)
-
-
-def _is_plain_part(part: Mapping[str, Any]) -> bool:
-    # keys beyond these are in no quote, and some would pass a file or a video off as an image
-    kind = part["type"]
-    if not part.keys() <= {"type", kind, "cache_control"}:
-        return False
-    return kind != "image_url" or _is_inline_image(part.get("image_url"))
-
-
-def _is_inline_image(image: object) -> bool:
-    # anything else would make LiteLLM or the upstream fetch an address that a stranger chose
-    if isinstance(image, Mapping):
-        if not image.keys() <= {"url", "detail"}:
-            return False
-        image = image.get("url")
-    return isinstance(image, str) and _INLINE_IMAGE.fullmatch(image) is not None
-
-
-_INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|jpg|gif|webp);base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
-
-
-def _are_function_tools(tools: object) -> bool:
-    return isinstance(tools, list) and all(isinstance(t, Mapping) and is_function_tool(t) for t in tools)
-
-
-_FIELDS: Final[Mapping[Kind, Fields]] = {
+FIELDS: Final[Mapping[Kind, Fields]] = {
     "chat": {name: check for name, check in chat.FIELDS.items() if name != "max_output_tokens"}
-    | {"messages": _are_plain_messages, "tools": _are_function_tools},
+    | {"messages": content.are_chat_messages, "tools": content.are_function_tools},
+    "completions": completions.FIELDS,
     "embeddings": embeddings.FIELDS,
+    "responses": {
+        **responses.FIELDS,
+        "input": content.is_responses_input,
+        "tools": content.are_flat_function_tools,
+    },
+    "messages": {
+        **messages.FIELDS,
+        "messages": content.are_anthropic_messages,
+        "system": content.is_anthropic_system,
+        "tools": content.are_anthropic_tools,
+    },
+    "images": images.FIELDS,
+    "image_edits": images.EDIT_FIELDS,
+    "speech": speech.FIELDS,
+    "transcriptions": transcriptions.FIELDS,
+    "rerank": {**rerank.FIELDS, "documents": content.are_documents},
+    "moderations": {**moderations.FIELDS, "input": content.is_moderation_input},
 }
+"""What each kind of call may have in its body or form."""
+
+_WITH_USAGE: Final[frozenset[Kind]] = frozenset({"chat", "completions"})
+"""Kinds of whose streams LiteLLM takes the usage out where it is not asked for."""
 
 MAX_CONTAINERS = 100_000
 MAX_ITEMS = 1_000_000
@@ -93,9 +75,15 @@ def parse_body(raw: bytes) -> Any:
 
 
 def has_token_numbers(kind: Kind, body: Mapping[str, Any]) -> bool:
-    """Tell whether the input of embeddings is lists of token numbers instead of texts."""
-    given = body.get("input") if kind == "embeddings" else None
-    return isinstance(given, list) and any(isinstance(item, list) for item in given)
+    """Tell whether an input is token numbers, which LiteLLM turns into text for some upstreams.
+
+    Of embeddings it does so with lists of them in a list only.
+    """
+    if kind == "embeddings":
+        given = body.get("input")
+        return isinstance(given, list) and any(isinstance(item, list) for item in given)
+    given = body.get("prompt") if kind == "completions" else None
+    return isinstance(given, list) and any(isinstance(item, int | list) for item in given)
 
 
 def check_fields(kind: Kind, body: Mapping[str, Any]) -> None:
@@ -105,23 +93,27 @@ def check_fields(kind: Kind, body: Mapping[str, Any]) -> None:
         UnsupportedParameter: a field that is not sold, or a value of one that is not.
         InvalidRequest: a value of a wrong type.
     """
-    check_against(body, _FIELDS[kind])
+    check_against(body, FIELDS[kind])
 
 
-def outbound_body(kind: Kind, body: Mapping[str, Any], output_cap: int | None) -> dict[str, Any]:
+def outbound_body(kind: Kind, body: Mapping[str, Any], model: str, output_cap: int | None) -> dict[str, Any]:
     """Return the body that LiteLLM gets: the allowed fields, and nothing else.
 
     Args:
         kind: which API.
         body: as the caller sent it, after ``check_fields``.
+        model: the one that is bought, which a path may name instead of the body.
         output_cap: output limit to set where the caller gave none, or None.
     """
-    out = {name: value for name, value in body.items() if name in _FIELDS[kind] and value is not None}
-    out.pop("stream_options", None)
-    if kind == "chat":
-        if output_cap is not None:
-            out["max_tokens"] = output_cap
+    out = {name: value for name, value in body.items() if name in FIELDS[kind] and value is not None}
+    out["model"] = model
+    if output_cap is not None and kind in OUTPUT_LIMIT_FIELD:
+        out[OUTPUT_LIMIT_FIELD[kind]] = output_cap
+    if kind in _WITH_USAGE:
+        out.pop("stream_options", None)
         if body.get("stream") is True:
-            # without it LiteLLM takes the usage out of the stream
             out["stream_options"] = {"include_usage": True}
+    if kind == "responses":
+        # otherwise the upstream keeps a stranger's conversation for the operator
+        out["store"] = False
     return out

@@ -10,7 +10,8 @@ import anyio.lowlevel
 
 from otrta_core import ModelPrice, PriceTable
 from otrta_core.pricing import dearest
-from otrta_core.requests import OUTPUT_LIMIT_FIELD, OUTPUTLESS, Kind
+from otrta_core.requests import Kind
+from otrta_litellm.kinds import has_price_for, is_made_for
 from otrta_litellm.price_tables import Source
 from otrta_litellm.router_view import Deployment, RouterView
 from otrta_litellm.settings import GatewaySettings
@@ -25,7 +26,14 @@ LISTED_FOR_S = 30.0
 """How long the list of all models is remembered."""
 
 MAX_KNOWN = 1000
-_TAKE_TOKEN_NUMBERS = ("openai/", "azure/", "hosted_vllm/", "nebius/")
+_TAKE_TOKEN_NUMBERS = (
+    "openai/",
+    "azure/",
+    "text-completion-openai/",
+    "azure_text/",
+    "hosted_vllm/",
+    "nebius/",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +43,18 @@ class Priced:
     Attributes:
         source: whether USD prices are in it.
         price: None where a rate is lacking for those.
+        modes: what LiteLLM lists those that may answer as.
     """
 
     source: Source
     price: ModelPrice | None
+    modes: frozenset[str | None] = frozenset({None})
+
+    def sells(self, kind: Kind) -> bool:
+        """Tell whether all that may answer are for such calls, at a price for such calls."""
+        if not all(is_made_for(mode, kind) for mode in self.modes):
+            return False
+        return self.price is None or has_price_for(self.price, kind)
 
 
 class PriceBook:
@@ -60,8 +76,12 @@ class PriceBook:
         """Return what one USD of LiteLLM's prices is charged, in msat, the margin included."""
         return _MSAT_PER_BTC / usd_per_btc * (1 + self._margin)
 
+    def routed(self, model: str, kind: Kind | None = None, *, in_path: bool = False) -> str:
+        """Return the name that LiteLLM routes a call by; see ``RouterView.routed``."""
+        return self._view.routed(model, kind or "chat", in_path=in_path)
+
     def priced(self, model: str, msat_per_usd: Decimal | None) -> Priced | None:
-        """Return the dearest price among all that may answer for ``model``, or None.
+        """Return the dearest price among all that may answer for a routed model, or None.
 
         None where LiteLLM does not serve the model, or where one that may answer has no price: a call to
         it could not be bounded.
@@ -117,9 +137,10 @@ class PriceBook:
             prices.append(with_limits(price, deployment))
         if not prices:
             return None
+        modes = frozenset(deployment.mode for deployment in candidates)
         if not in_usd:
-            return Priced("config", dearest(prices))
-        return Priced("usd", None if msat_per_usd is None else dearest(prices))
+            return Priced("config", dearest(prices), modes)
+        return Priced("usd", None if msat_per_usd is None else dearest(prices), modes)
 
 
 def with_limits(price: ModelPrice, deployment: Deployment) -> ModelPrice:
@@ -130,18 +151,3 @@ def with_limits(price: ModelPrice, deployment: Deployment) -> ModelPrice:
         if limit is not None:
             values.setdefault(name, limit)
     return ModelPrice.from_dict(values)
-
-
-def sells(price: ModelPrice, kind: Kind) -> bool:
-    """Tell whether a price is one for this kind of call.
-
-    A text is not sold where only its prompt has a price, nor anything that only pieces are priced for. What
-    has no price at all is what the operator gives away.
-    """
-    by_tokens = price.dearest_input or price.dearest_output
-    if kind in OUTPUT_LIMIT_FIELD and by_tokens and not price.dearest_output:
-        return False
-    pieces = (price.image_msat, price.character_msat_per_million, price.second_msat)
-    if kind in OUTPUT_LIMIT_FIELD or kind in OUTPUTLESS:
-        return bool(by_tokens) or all(piece is None for piece in pieces)
-    return True

@@ -14,7 +14,7 @@ from otrta_core import ModelPrice
 from otrta_core.pricing import cheapest
 from otrta_core.requests import Kind
 from otrta_litellm.answers import GateError
-from otrta_litellm.price_book import PriceBook, Priced, sells
+from otrta_litellm.price_book import PriceBook, Priced
 from otrta_litellm.price_tables import HOLD_S, PriceRow, Source, Wanted, publish
 from otrta_litellm.rate_keeper import load_rate
 from otrta_litellm.rates import RateState
@@ -45,22 +45,24 @@ class Prices:
         self._sold: frozenset[str] = frozenset()
         self._lock = anyio.Lock()
 
-    def price(self, model: str, kind: Kind | None = None, *, for_s: float = 0.0) -> ModelPrice | None:
+    def price(
+        self, model: str, kind: Kind | None = None, *, in_path: bool = False, for_s: float = 0.0
+    ) -> ModelPrice | None:
         """Return the lowest price of a model among the tables that hold, or None where it is not sold.
 
         Args:
             model: the name that the caller asks for.
-            kind: of the call; see ``sells``.
+            kind: of the call; see ``Priced.sells``. None for whichever the model is for.
+            in_path: whether the path names the model, not the body.
             for_s: for how long from now the price has to be accepted everywhere.
 
         Raises:
             GateError: it is priced in USD, and there is no fresh rate.
         """
         now = time.time()
+        model = self._book.routed(model, kind, in_path=in_path)
         current = self._book.priced(model, self._msat_per_usd(now + for_s))
-        if current is None:
-            return None
-        if kind is not None and current.price is not None and not sells(current.price, kind):
+        if current is None or (kind is not None and not current.sells(kind)):
             return None
         rows = [row for row in self._rows if row.prices_until >= now + for_s]
         if for_s:
@@ -78,9 +80,9 @@ class Prices:
         price = cheapest(offers)
         return price if limits is None else limits.on(price)
 
-    def takes_token_numbers(self, model: str) -> bool:
+    def takes_token_numbers(self, model: str, kind: Kind) -> bool:
         """See ``PriceBook.takes_token_numbers``."""
-        return self._book.takes_token_numbers(model)
+        return self._book.takes_token_numbers(self._book.routed(model, kind))
 
     async def shown(self, transactions: Transactions) -> tuple[dict[str, ModelPrice], float]:
         """Return the prices to show, by model, and the unix time until which they hold everywhere."""
@@ -91,7 +93,8 @@ class Prices:
         shown = {row.source: row for row in sorted(told, key=lambda r: (r.hash in self._current, r.number))}
         until = min((row.prices_until for row in shown.values()), default=now + HOLD_S)
         prices = {name: price for row in shown.values() for name, price in row.prices.items()}
-        return {name: prices[name] for name in sorted(prices.keys() & self._sold)}, until
+        asked = ((name, self._book.routed(name)) for name in sorted(self._sold))
+        return {name: prices[routed] for name, routed in asked if routed in prices}, until
 
     async def refresh(self, transactions: Transactions) -> None:
         """Put this worker's prices in force in the store, and read all tables that hold.

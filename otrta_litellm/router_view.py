@@ -14,6 +14,8 @@ from typing import Any
 import litellm
 from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
 
+from otrta_core.requests import Kind
+
 _FALLBACK_LISTS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 _TIER_MARK = "_above_"
 _SERVICE_TIERS = ("batches", "flex", "priority", "ultrafast", "balanced", "decisions")
@@ -82,14 +84,48 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class ForcedModels:
+    """Models that stand instead of the one asked for; the order is that of ``resolve_inference_model``.
+
+    Attributes:
+        everywhere: of LiteLLM's command line.
+        completion: for all that LiteLLM runs through its common processing.
+        image_generation: for images.
+        moderation: for moderations, and for transcriptions as well.
+    """
+
+    everywhere: str | None = None
+    completion: str | None = None
+    image_generation: str | None = None
+    moderation: str | None = None
+
+    def instead_of(self, model: str, kind: Kind, *, in_path: bool) -> str:
+        """Return the model that LiteLLM takes for a call."""
+        named = model if in_path else None
+        match kind:
+            case "images":
+                return self.everywhere or named or self.image_generation or model
+            case "image_edits":
+                return self.completion or self.everywhere or named or self.image_generation or model
+            case "moderations" | "transcriptions":
+                return self.everywhere or self.moderation or model
+            case "speech":
+                return self.everywhere or model
+            case "rerank":
+                return model
+            case _:
+                return self.completion or self.everywhere or model
+
+
+@dataclass(frozen=True, slots=True)
 class RouterView:
     """A view of the router that ``router`` returns at each call; LiteLLM replaces its router when it reloads.
 
-    ``forced_model`` names the model that LiteLLM uses whatever a body says, if the operator set one.
+    ``forced`` returns the models that LiteLLM uses whatever a body says, where the operator set any.
     """
 
     router: Callable[[], Any]
-    forced_model: Callable[[], str | None] = lambda: None
+    forced: Callable[[], "ForcedModels"] = lambda: ForcedModels()
 
     @classmethod
     def of_proxy(cls) -> "RouterView":
@@ -97,11 +133,27 @@ class RouterView:
         # Imported when the proxy runs: the module starts the whole proxy application.
         from litellm.proxy import proxy_server
 
-        def forced_model() -> str | None:
-            name = (proxy_server.general_settings or {}).get("completion_model") or proxy_server.user_model
-            return name if isinstance(name, str) else None
+        def forced() -> ForcedModels:
+            settings = proxy_server.general_settings or {}
+            names = (
+                proxy_server.user_model,
+                settings.get("completion_model"),
+                settings.get("image_generation_model"),
+                settings.get("moderation_model"),
+            )
+            return ForcedModels(*(name if isinstance(name, str) and name else None for name in names))
 
-        return cls(lambda: proxy_server.llm_router, forced_model)
+        return cls(lambda: proxy_server.llm_router, forced)
+
+    def routed(self, model: str, kind: Kind, *, in_path: bool = False) -> str:
+        """Return the public name that LiteLLM routes a call by.
+
+        Args:
+            model: as it is asked for.
+            kind: which API.
+            in_path: whether the path names it, not the body.
+        """
+        return self.forced().instead_of(model, kind, in_path=in_path)
 
     def model_names(self) -> list[str]:
         """The public names that can be asked for, sorted; no wildcards, hidden aliases or team names."""
@@ -119,8 +171,7 @@ class RouterView:
         LiteLLM also takes, are not public names. Takes about 1 ms per deployment.
         """
         router = self.router()
-        asked = self.forced_model() or model
-        asked = litellm.model_alias_map.get(asked, asked)
+        asked = litellm.model_alias_map.get(model, model)
         if router is None or not asked or "," in asked:
             return []
         if asked not in router.model_names and router.has_model_id(asked):

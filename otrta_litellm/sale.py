@@ -1,6 +1,5 @@
 """One paid call from its request to its settled answer."""
 
-import json
 from contextlib import suppress
 
 import anyio
@@ -21,7 +20,7 @@ from otrta_litellm.prices import QUOTE_HOLDS_S
 from otrta_litellm.refusals import wants_request
 from otrta_litellm.relay import HeldBytes, Relay
 from otrta_litellm.settings import GatewaySettings
-from otrta_litellm.terms import Terms
+from otrta_litellm.terms import Outbound, Sent, Terms
 from otrta_litellm.way import Way, tokens_of
 
 _log = structlog.get_logger(__name__)
@@ -63,23 +62,22 @@ class Sale:
         gateway = self._gateway
         offered = checkout.acceptance.read_token(tokens_of(scope["headers"])) if way is Way.BUY else None
         body = await read_body(receive, gateway.settings, gateway.held)
+        sent = Sent(scope["path"], _content_type(scope), body)
         if offered is None:
-            raise checkout.acceptance.payment_required(
-                checkout.quotes.terms(scope["path"], body, for_s=QUOTE_HOLDS_S)
-            )
+            raise checkout.acceptance.payment_required(checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S))
         try:
             incoming = await checkout.acceptance.present(offered)
         except OtrtaError as error:
-            raise _with_request(error, checkout, scope["path"], body) from None
+            raise _with_request(error, checkout, sent) from None
         taken = await checkout.acceptance.taken_before(incoming.token)
         if taken is not None:
             raise checkout.acceptance.refuse_taken(await gateway.see_claims(taken))
         tender = checkout.locks.tender(incoming)
-        terms = checkout.quotes.terms(scope["path"], body)
+        terms = checkout.quotes.terms(sent)
         try:
             checkout.acceptance.check_amount(terms, incoming)
         except OtrtaError:  # what it then asks for has to hold a while
-            terms = checkout.quotes.terms(scope["path"], body, for_s=QUOTE_HOLDS_S)
+            terms = checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S)
             checkout.acceptance.check_amount(terms, incoming)
             raise
         if gateway.held.full:
@@ -113,9 +111,9 @@ class Sale:
         admission = Admission("paid", scope["path"], terms.call.model, payment.id)
         token = ADMISSION.set(admission)
         try:
-            outbound = json.dumps(checkout.quotes.outbound_body(terms, payment)).encode()
+            outbound = checkout.quotes.outbound(terms, payment)
             hears = live and not relay.outlives_caller
-            replay = _replay(outbound, receive if hears else None)
+            replay = _replay(outbound.body, receive if hears else None)
             await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
         except Exception as error:
             # its text may hold the answer; the payment is settled and answered below all the same
@@ -193,12 +191,12 @@ def _overloaded() -> GateError:
     )
 
 
-def _with_request(error: OtrtaError, checkout: Checkout, path: str, body: bytes) -> OtrtaError:
+def _with_request(error: OtrtaError, checkout: Checkout, sent: Sent) -> OtrtaError:
     """Add to a refusal of the token what would be accepted, where that can be said."""
     if not wants_request(error):
         return error
     try:
-        terms = checkout.quotes.terms(path, body, for_s=QUOTE_HOLDS_S)
+        terms = checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S)
         return GateError(
             error.message,
             code=error.code,
@@ -215,11 +213,16 @@ def _asked_for_usage(terms: Terms) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def _paid_scope(scope: Scope, admission: Admission, body: bytes) -> Scope:
+def _content_type(scope: Scope) -> str:
+    values = [value for name, value in scope["headers"] if name == b"content-type"]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+def _paid_scope(scope: Scope, admission: Admission, outbound: Outbound) -> Scope:
     headers = [header for header in scope["headers"] if header[0] in PASSED_HEADERS]
     headers += [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
+        (b"content-type", outbound.content_type.encode()),
+        (b"content-length", str(len(outbound.body)).encode()),
         (b"accept-encoding", b"identity"),
         (b"x-litellm-call-id", admission.call_id.encode()),
     ]

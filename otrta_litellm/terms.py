@@ -1,5 +1,6 @@
 """What a call is, what it may cost, and what LiteLLM gets of it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,21 +13,43 @@ from otrta_core import (
     minimum_msat,
     quote_msat,
 )
+from otrta_core.requests import FORM_KINDS, OUTPUT_LIMIT_FIELD, find_payable
 from otrta_litellm.answers import GateError
-from otrta_litellm.body_policy import check_fields, has_token_numbers, outbound_body, parse_body
+from otrta_litellm.body_policy import FIELDS, check_fields, has_token_numbers, outbound_body, parse_body
+from otrta_litellm.forms import Form, read_form, write_form
 from otrta_litellm.payments import Payment
 from otrta_litellm.prices import Prices
 from otrta_litellm.settings import GatewaySettings
-from otrta_litellm.way import SOLD_PATHS
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request as its caller sent it: path, media type and body."""
+
+    path: str
+    content_type: str = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """What LiteLLM gets: media type and body."""
+
+    content_type: str
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a call is and what it may cost; amounts in msat."""
+    """What a call is and what it may cost; amounts in msat.
+
+    ``body`` is the caller's JSON, or nothing where the call is a ``form``.
+    """
 
     path: str
     call: CallRequest
     body: Mapping[str, Any] = field(repr=False)
+    form: Form | None = field(repr=False)
     price: ModelPrice
     quote_msat: int
     minimum_msat: int
@@ -39,17 +62,25 @@ class Quotes:
         self._settings = settings
         self._prices = prices
 
-    def terms(self, path: str, raw_body: bytes, *, for_s: float = 0.0) -> Terms:
+    def terms(self, sent: Sent, *, for_s: float = 0.0) -> Terms:
         """Read a body and price it, so that the price is accepted for ``for_s`` from now.
 
         Raises:
             InvalidRequest: the body, or something in it, cannot be bought.
-            GateError: the model is unknown or has no price, or a rate is lacking for it.
+            RequestNotPriceable: the model has no price for such a call.
+            GateError: the path is not sold, the model is not, or a rate is lacking for its price.
         """
-        kind = SOLD_PATHS[path]
-        body = parse_body(raw_body)
-        call = CallRequest.parse(kind, body)
-        price = self._prices.price(call.model, kind, for_s=for_s)
+        payable = find_payable(sent.path)
+        if payable is None:
+            raise GateError("this path cannot be bought", code="path_not_payable", status=404)
+        kind, body, form = payable.kind, {}, None
+        if kind in FORM_KINDS:
+            form = read_form(sent.content_type, sent.body)
+            call = CallRequest.parse_form(kind, form.fields, form.figures(), model=payable.model)
+        else:
+            body = parse_body(sent.body)
+            call = CallRequest.parse(kind, body, model=payable.model)
+        price = self._prices.price(call.model, kind, in_path=payable.model is not None, for_s=for_s)
         if price is None:
             raise GateError(
                 "this model is not sold here: GET /v1/cashu/info lists the ones that are",
@@ -57,26 +88,39 @@ class Quotes:
                 status=404,
                 param="model",
             )
-        check_fields(kind, body)
-        if has_token_numbers(kind, body) and not self._prices.takes_token_numbers(call.model):
-            raise UnsupportedParameter("this model takes texts, not token numbers", param="input")
+        if form is None:
+            check_fields(kind, body)
+        elif call.stream:
+            raise UnsupportedParameter("stream cannot be bought for a form", param="stream")
+        if has_token_numbers(kind, body) and not self._prices.takes_token_numbers(call.model, kind):
+            param = "input" if kind == "embeddings" else "prompt"
+            raise UnsupportedParameter("this model takes texts, not token numbers", param=param)
         default = self._settings.default_output_tokens
         return Terms(
-            path,
+            sent.path,
             call,
             body,
+            form,
             price,
             quote_msat(price, call, default_output_tokens=default),
             minimum_msat(price, call, min_output_tokens=self._settings.min_output_tokens),
         )
 
-    def outbound_body(self, terms: Terms, payment: Payment) -> dict[str, Any]:
-        """Return the body for LiteLLM, its output capped by what was paid where the caller set no limit."""
-        cap = None
-        if terms.call.kind == "chat" and terms.call.output_limit is None:
-            cap = affordable_output_tokens(terms.price, terms.call, payment.paid_msat - payment.fee_msat)
-            if cap is not None:
-                cap = max(cap, self._settings.min_output_tokens)
-                if terms.price.max_output_tokens is not None:
-                    cap = min(cap, terms.price.max_output_tokens)
-        return outbound_body(terms.call.kind, terms.body, cap)
+    def outbound(self, terms: Terms, payment: Payment) -> Outbound:
+        """Return what LiteLLM gets, the output capped by what was paid where the caller set no limit."""
+        kind, model = terms.call.kind, terms.call.model
+        if terms.form is not None:
+            return Outbound(*write_form(terms.form, FIELDS[kind], model))
+        body = outbound_body(kind, terms.body, model, self._output_cap(terms, payment))
+        return Outbound("application/json", json.dumps(body).encode())
+
+    def _output_cap(self, terms: Terms, payment: Payment) -> int | None:
+        """Return the output limit to set, or None where the caller set one or nothing bounds it."""
+        if terms.call.kind not in OUTPUT_LIMIT_FIELD or terms.call.output_limit is not None:
+            return None
+        cap = affordable_output_tokens(terms.price, terms.call, payment.paid_msat - payment.fee_msat)
+        if cap is None:
+            # Anthropic's calls have none without a limit
+            return self._settings.default_output_tokens if terms.call.kind == "messages" else None
+        cap = max(cap, self._settings.min_output_tokens)
+        return cap if terms.price.max_output_tokens is None else min(cap, terms.price.max_output_tokens)

@@ -4,12 +4,8 @@ from collections.abc import Collection, Iterable
 from enum import Enum, auto
 from typing import Final
 
-from otrta_core.requests import PAYABLE_PATHS, Kind
+from otrta_core.requests import find_payable
 from otrta_litellm.answers import Header
-
-SOLD_KINDS: Final[frozenset[Kind]] = frozenset({"chat", "embeddings"})
-SOLD_PATHS: Final = {path: kind for path, kind in PAYABLE_PATHS.items() if kind in SOLD_KINDS}
-"""The paths that this gateway sells, by the kind of call that they take."""
 
 INFO: Final = "/v1/cashu/info"
 CHANGE: Final = "/v1/cashu/change"
@@ -46,7 +42,7 @@ def way_of(method: str, path: str, headers: Iterable[Header]) -> Way:
         return Way.THROUGH  # a browser's question has no credentials; LiteLLM's CORS layer answers it
     if path in CASHU_PATHS:
         return Way.ROUTE
-    payable = method == "POST" and path in SOLD_PATHS
+    payable = method == "POST" and find_payable(path) is not None
     free = method in ("GET", "HEAD") and path in FREE_PATHS
     if has_token(named):
         if payable:

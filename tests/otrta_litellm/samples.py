@@ -69,6 +69,9 @@ class View:
     def model_names(self) -> list[str]:
         return sorted(self.models)
 
+    def routed(self, model: str, _kind: str, *, in_path: bool = False) -> str:
+        return model
+
     def candidates(self, model: str) -> list[Deployment]:
         self.asked += 1
         return self.models.get(model, [])

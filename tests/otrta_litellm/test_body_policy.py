@@ -49,7 +49,7 @@ def test_what_is_sold_passes_unchanged(fields: dict[str, Any]) -> None:
     check_fields("chat", body)
     expected = {name: value for name, value in body.items() if value is not None}
     expected.pop("stream_options", None)
-    sent = outbound_body("chat", body, None)
+    sent = outbound_body("chat", body, "m", None)
     sent.pop("stream_options", None)
     assert sent == expected
 
@@ -148,7 +148,7 @@ TAKEN_OUT = {
 def test_what_names_the_caller_or_steers_litellm_is_taken_out() -> None:
     body = chat(**TAKEN_OUT)
     check_fields("chat", body)
-    assert outbound_body("chat", body, None) == chat()
+    assert outbound_body("chat", body, "m", None) == chat()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_what_names_the_caller_or_steers_litellm_is_taken_out() -> None:
 )
 def test_plain_messages_pass(body: dict[str, Any]) -> None:
     check_fields("chat", body)
-    assert outbound_body("chat", body, None) == body
+    assert outbound_body("chat", body, "m", None) == body
 
 
 @pytest.mark.parametrize(
@@ -196,21 +196,21 @@ def test_what_a_quote_cannot_see_is_refused(body: dict[str, Any]) -> None:
 
 
 def test_a_cap_is_set_as_max_tokens() -> None:
-    assert outbound_body("chat", chat(), 18) == chat(max_tokens=18)
+    assert outbound_body("chat", chat(), "m", 18) == chat(max_tokens=18)
 
 
 def test_usage_is_always_asked_of_a_stream_and_of_nothing_else() -> None:
     for asked in ({}, {"stream_options": {"include_usage": False}}, {"stream_options": None}):
-        sent = outbound_body("chat", chat(stream=True, **asked), None)
+        sent = outbound_body("chat", chat(stream=True, **asked), "m", None)
         assert sent["stream_options"] == {"include_usage": True}
-    sent = outbound_body("chat", chat(stream=False, stream_options={"include_usage": True}), None)
+    sent = outbound_body("chat", chat(stream=False, stream_options={"include_usage": True}), "m", None)
     assert "stream_options" not in sent
 
 
 def test_embeddings_have_a_list_of_their_own() -> None:
     body = {"model": "m", "input": ["a"], "encoding_format": "base64", "dimensions": 3, "user": "bob"}
     check_fields("embeddings", body)
-    assert outbound_body("embeddings", body, 5) == {
+    assert outbound_body("embeddings", body, "m", 5) == {
         "model": "m",
         "input": ["a"],
         "encoding_format": "base64",
@@ -244,4 +244,4 @@ def test_a_body_that_would_swell_in_memory_is_refused_unread(part: bytes) -> Non
 
 def test_a_repeated_key_counts_once_and_goes_out_once() -> None:
     body = parse_body(b'{"model": "a", "model": "b", "messages": []}')
-    assert json.dumps(outbound_body("chat", body, None)) == '{"model": "b", "messages": []}'
+    assert json.dumps(outbound_body("chat", body, "b", None)) == '{"model": "b", "messages": []}'

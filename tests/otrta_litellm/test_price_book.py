@@ -7,7 +7,8 @@ import pytest
 
 from otrta_core import ModelPrice
 from otrta_core.requests import Kind
-from otrta_litellm.price_book import PriceBook, Priced, sells, with_limits
+from otrta_litellm.kinds import has_price_for
+from otrta_litellm.price_book import PriceBook, Priced, with_limits
 from tests.otrta_litellm.samples import View, deployment, settings
 
 RATE = {"btc_usd": {"fixed": "100000"}}  # 1 USD is 1,000,000 msat
@@ -40,7 +41,7 @@ def test_the_margin_and_the_rate_are_in_the_price() -> None:
     [
         ({"input_msat_per_mtok": 5}, {"embeddings", "rerank", "images"}),
         ({"input_msat_per_mtok": 5, "output_msat_per_mtok": 5}, {"chat", "messages", "embeddings", "images"}),
-        ({"output_msat_per_mtok": 5}, {"chat", "embeddings"}),
+        ({"output_msat_per_mtok": 5}, {"chat"}),
         ({"image_msat": 5}, {"images", "image_edits"}),
         ({"image_msat": 5, "input_msat_per_mtok": 5}, {"images", "embeddings"}),
         ({"character_msat_per_million": 5}, {"speech"}),
@@ -52,7 +53,7 @@ def test_the_margin_and_the_rate_are_in_the_price() -> None:
 )
 def test_a_price_sells_the_kinds_that_it_is_for(price: dict[str, int], kinds: set[Kind]) -> None:
     found = ModelPrice(**price)  # type: ignore[arg-type]
-    sold = {kind for kind in KINDS if sells(found, kind)}
+    sold = {kind for kind in KINDS if has_price_for(found, kind)}
     assert kinds <= sold
     refused: set[Kind] = {"chat", "completions", "responses", "messages", "embeddings", "moderations"}
     if not kinds & refused:

@@ -1,12 +1,15 @@
 """The view of LiteLLM's router, against real routers (nothing here makes a call)."""
 
 from decimal import Decimal
-from typing import Any
+from itertools import combinations
+from typing import Any, get_args
 
 import litellm
 import pytest
+from litellm.proxy.common_utils.http_parsing_utils import resolve_inference_model
 
-from otrta_litellm.router_view import Deployment, RouterView, UsdPrices
+from otrta_core.requests import Kind
+from otrta_litellm.router_view import Deployment, ForcedModels, RouterView, UsdPrices
 
 # LiteLLM's own types raise this when they are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:Items? .* using the `ReadOnly` qualifier:UserWarning")
@@ -20,9 +23,9 @@ def deployment(name: str, model: str, info: dict[str, Any] | None = None, **para
     return entry if info is None else {**entry, "model_info": info}
 
 
-def view(*deployments: dict[str, Any], forced: str | None = None, **settings: Any) -> RouterView:
+def view(*deployments: dict[str, Any], **settings: Any) -> RouterView:
     router = litellm.Router(model_list=list(deployments), **settings)
-    return RouterView(lambda: router, lambda: forced)
+    return RouterView(lambda: router)
 
 
 def reached(candidates: list[Deployment]) -> set[tuple[str, str]]:
@@ -124,9 +127,32 @@ def test_what_is_no_public_name_has_no_candidates(name: str) -> None:
     assert seen.candidates(name) == []
 
 
-def test_the_operators_forced_model_answers_whatever_is_asked() -> None:
-    seen = view(deployment("a", "openai/one"), deployment("b", "openai/two"), forced="b")
-    assert reached(seen.candidates("a")) == {("b", "openai/two")}
+RESOLVED_AS = {"images": "image_generation", "image_edits": "image_edit", "speech": "speech"}
+RESOLVED_AS |= {"moderations": "moderation", "transcriptions": "moderation", "rerank": "body"}
+NAMED_BY_PATHS = ("chat", "completions", "embeddings", "images", "image_edits")
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_path"),
+    [(kind, False) for kind in get_args(Kind)] + [(kind, True) for kind in NAMED_BY_PATHS],
+)
+def test_the_operators_forced_models_are_taken_as_litellm_takes_them(kind: Kind, in_path: bool) -> None:
+    for size in range(5):
+        for names in combinations(("everywhere", "completion", "image_generation", "moderation"), size):
+            forced = ForcedModels(**{name: name for name in names})
+            taken = resolve_inference_model(
+                "asked",
+                {f"{name}_model": name for name in names if name != "everywhere"},
+                forced.everywhere,
+                "asked" if in_path else None,
+                kind=RESOLVED_AS.get(kind, "completion"),  # type: ignore[arg-type]
+            )
+            assert forced.instead_of("asked", kind, in_path=in_path) == taken
+
+
+def test_a_forced_model_is_what_a_call_is_routed_by() -> None:
+    seen = RouterView(lambda: None, lambda: ForcedModels(completion="b"))
+    assert (seen.routed("a", "chat"), seen.routed("a", "rerank")) == ("b", "a")
 
 
 def test_a_model_alias_of_litellm_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from otrta_core import CallRequest, ModelPrice, PriceError, RequestNotPriceable, Usage, cost_msat, quote_msat
 from otrta_core.requests import Kind
 from otrta_core.requests.forms import FormFile
-from otrta_litellm.price_book import sells
+from otrta_litellm.kinds import has_price_for
 from otrta_litellm.router_view import Deployment, RouterView, UsdPrices, _deployment
 from otrta_litellm.usd_prices import price_from_usd
 
@@ -128,7 +128,7 @@ def test_models_that_search_by_themselves_are_not_sold_and_others_with_a_price_f
 def quoted(model: str, kind: Kind, **own: Any) -> int:
     price = price_from_usd(known(model, **own), RATE)
     assert price is not None
-    assert sells(price, kind)
+    assert has_price_for(price, kind)
     return quote_msat(price, CALLS[kind])
 
 
@@ -194,11 +194,11 @@ def test_everything_that_is_sold_of_litellms_map_has_a_bound_above_zero() -> Non
         if price is None or mode not in KIND_OF_MODE:
             continue
         kind = KIND_OF_MODE[mode]
-        assert sells(price, kind), name
+        assert has_price_for(price, kind), name
         assert quote_msat(price, CALLS[kind]) > 0, name
         for other, call in CALLS.items():
             try:
-                assert not sells(price, other) or quote_msat(price, call) > 0, (name, other)
+                assert not has_price_for(price, other) or quote_msat(price, call) > 0, (name, other)
             except (RequestNotPriceable, PriceError):
                 continue
         sold[mode] += 1
