@@ -73,7 +73,7 @@ def test_by_default_nothing_is_open(shop: Shop, token: Token) -> None:
         "/v1/chat/completions%00",
         "/v1/chat/../chat/completions",
         "/v1/./chat/completions",
-        "/engines//chat/completions",
+        "/engines//embeddings",
         "/engines/demo-chat/audio/speech",
         "/openai/deployments/demo-chat/responses",
         "/openai/v1/chat/completions",
