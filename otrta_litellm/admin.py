@@ -12,7 +12,8 @@ from otrta_litellm.answers import Answer, GateError, Header, json_answer
 from otrta_litellm.asgi import Receive
 from otrta_litellm.desk import ACTIONS, Desk
 from otrta_litellm.gateway import Gateway
-from otrta_litellm.way import ADMIN
+from otrta_litellm.metrics import CONTENT_TYPE
+from otrta_litellm.way import ADMIN, METRICS
 
 MAX_BODY_BYTES: Final = 64 << 10
 BODY_WITHIN_S: Final = 10.0
@@ -33,6 +34,7 @@ class Admin:
     """
 
     def __init__(self, gateway: Gateway, master_key: MasterKey = no_master_key) -> None:
+        self._gateway = gateway
         self._desk = Desk(gateway)
         self._master_key = master_key
 
@@ -49,12 +51,21 @@ class Admin:
                 status=401,
             )
         action, method = scope["path"].removeprefix(ADMIN), scope["method"]
+        if action == METRICS:
+            return await self._metrics(method)
         if action not in ACTIONS:
             raise GateError("there is no such path", code="not_found", status=404)
         if method != ACTIONS[action]:
             raise GateError("this path takes another method", code="method_not_allowed", status=405)
         asked = _query(scope) if method == "GET" else await _body(scope["headers"], receive)
         return json_answer(200, await self._desk.do(action, asked))
+
+    async def _metrics(self, method: str) -> Answer:
+        if method != "GET":
+            raise GateError("this path takes another method", code="method_not_allowed", status=405)
+        transactions = (await self._gateway.wallet()).transactions
+        body = await self._gateway.metrics.render(transactions, self._gateway.guards.breakers.away)
+        return Answer(200, body, ((b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")))
 
     def _is_operator(self, headers: list[Header]) -> bool:
         key = self._master_key()

@@ -81,10 +81,12 @@ class Gate:
         try:
             reply = await self._answer(scope, receive, noting_send, way)
         except OtrtaError as error:
+            self._gateway.metrics.refused(error)
             reply = refusal(error, anthropic=is_anthropics(scope["path"]))
         except Exception as error:
             # its text and its traceback may hold what must not be logged
             _log.error("gate_failed", error=type(error).__name__)
+            self._gateway.metrics.refused(UNSETTLED)
             reply = refusal(UNSETTLED, anthropic=is_anthropics(scope["path"]))
         if reply is not None and not begun:
             origin = next((value for name, value in scope["headers"] if name == b"origin"), None)

@@ -20,6 +20,7 @@ from otrta_litellm.checkout import Checkout
 from otrta_litellm.guards import Guards
 from otrta_litellm.lock_desk import LockDesk
 from otrta_litellm.marker import RAISE_EVERY_S, Marker
+from otrta_litellm.metrics import Metrics
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.payout import Payouts
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
@@ -73,6 +74,7 @@ class Gateway:
         self.rate = RateKeeper(settings.btc_usd)
         self.till = Till(settings)
         self.guards = Guards(settings)
+        self.metrics = Metrics(settings.mints)
         self.held = HeldBytes(settings.buffer_total_bytes)
         self.running: set[str] = set()
         self.change_float = ChangeFloat()
@@ -93,7 +95,8 @@ class Gateway:
         migrations = [("otrta_litellm", VERSION_TABLE)]
         url = self.settings.store_url
         async with (
-            Wallet.open(url, participants=[participant], migrations=migrations) as wallet,
+            self.metrics.mint_client() as http,
+            Wallet.open(url, http=http, participants=[participant], migrations=migrations) as wallet,
             self.rate,
         ):
             self._wallet = wallet

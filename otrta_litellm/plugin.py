@@ -12,6 +12,7 @@ from typing import Final
 import litellm
 
 from otrta_core import OtrtaError
+from otrta_litellm import logs
 from otrta_litellm.gate import Gate
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.observer import Observer
@@ -19,7 +20,7 @@ from otrta_litellm.router_view import RouterView
 from otrta_litellm.setting_faults import name_of
 from otrta_litellm.settings import SettingsError, load_settings
 from otrta_litellm.supervisor import end_with_supervisor, refuse_start
-from otrta_litellm.wiring import WiringError, install, master_key, run_at_shutdown
+from otrta_litellm.wiring import WiringError, install, keys_to_hide, master_key, run_at_shutdown
 from otrta_wallet import WalletBusy
 
 STORE: Final = name_of(["store"])
@@ -32,6 +33,7 @@ def _start() -> None:
     end_with_supervisor()
     try:
         settings = load_settings((litellm.callback_settings or {}).get("otrta"))
+        logs.configure(settings.log_format, settings.log_level, keys_to_hide)
         if not settings.store_is_shared and _workers() > 1:
             raise SettingsError(
                 f"{STORE} on SQLite is for one process: start LiteLLM with one worker, {OR_POSTGRES}"

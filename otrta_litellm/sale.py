@@ -133,6 +133,7 @@ class Sale:
             settled = await gateway.till.settlement(payment, ending, admission)
             outcome = "served" if ending.status < 400 else f"failed_{ending.status}"
             payment = await gateway.settle(payment, settled, outcome)
+            _log.debug("payment_settled", payment=payment.id, outcome=outcome, cost_msat=settled.charged)
         except Exception as error:
             # recovery settles it, as soon as it is not running any more, or has: then this is not paid
             _log.error("settlement_failed", payment=payment.id, error=type(error).__name__)

@@ -22,6 +22,7 @@ from otrta_core import ModelPrice, OtrtaError, Unit
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_core.requests import Kind
 from otrta_litellm.kind_limits import KindLimits, by_kind
+from otrta_litellm.logs import LogFormat, LogLevel
 from otrta_litellm.payout_settings import PayoutSettings
 from otrta_litellm.rate_settings import BtcUsd, Share
 from otrta_litellm.setting_faults import ENV_PREFIX, SettingsError, name_of, sentence
@@ -74,6 +75,8 @@ class GatewaySettings(_Model):
         default_output_tokens: assumed in a 402 where a request has no limit.
         min_output_tokens: the least output that a payment must cover.
         cache_hit: what an answer costs that LiteLLM had in its cache: as much as another, or nothing.
+        log_format: how the gateway's own lines look: "text" or "json".
+        log_level: the least important of them that are written.
         claim_days: how long unspent change can be fetched again.
         payout: where earnings go by themselves, and what stays for change.
     """
@@ -111,6 +114,8 @@ class GatewaySettings(_Model):
     buffer_total_bytes: Annotated[int, Field(ge=1024, le=1 << 34)] = 256 << 20
     default_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     min_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 16
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
     claim_days: Annotated[int, Field(ge=1, le=36_500)] = 365
     payout: Annotated[
         PayoutSettings, Field(description="a mapping, such as {to: me@example.com, above_msat: 10000000}")

@@ -12,6 +12,7 @@ CHANGE: Final = "/v1/cashu/change"
 REFUND: Final = "/v1/wallet/refund"
 ADMIN: Final = "/v1/cashu/admin/"
 """What begins so is for the operator, who has LiteLLM's master key."""
+METRICS: Final = "/v1/cashu/metrics"
 CASHU_PATHS: Final = frozenset({INFO, CHANGE, REFUND})
 FREE_PATHS = frozenset(
     {"/v1/models", "/models", "/health/liveliness", "/health/liveness", "/health/readiness"}
@@ -48,7 +49,7 @@ def way_of(method: str, path: str, headers: Iterable[Header]) -> Way:
         if payable:
             return Way.BUY
         return Way.FREE if free else Way.NOT_PAYABLE
-    if path.startswith(ADMIN):
+    if path.startswith(ADMIN) or path == METRICS:
         return Way.ADMIN
     if has_key(named):
         return Way.THROUGH

@@ -9,6 +9,8 @@ None, leaves the operator's own ``custom_auth`` and LiteLLM's keys exactly as th
 """
 
 import importlib.util
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from types import CodeType, ModuleType
 from typing import Any
@@ -24,6 +26,9 @@ from otrta_litellm.admission import custom_auth
 _log = structlog.get_logger(__name__)
 
 _MAY_STAND_OUTSIDE = ("starlette.", "fastapi.", "opentelemetry.")
+
+
+_KEY_VARIABLES = ("LITELLM_MASTER_KEY", "LITELLM_SALT_KEY")
 
 
 class WiringError(Exception):
@@ -96,6 +101,13 @@ def master_key() -> str | None:
     """LiteLLM's master key, as it is now; None where it has none."""
     key = getattr(_litellm()[0], "master_key", None)
     return key if isinstance(key, str) and key else None
+
+
+def keys_to_hide() -> list[str]:
+    """Return what opens everything in this proxy: LiteLLM's master key and salt, as far as they are set."""
+    proxy_server = sys.modules.get("litellm.proxy.proxy_server")
+    found = [getattr(proxy_server, "master_key", None), *map(os.environ.get, _KEY_VARIABLES)]
+    return [key for key in found if isinstance(key, str) and key]
 
 
 def _litellm() -> tuple[Any, ModuleType]:

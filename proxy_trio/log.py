@@ -1,21 +1,13 @@
 """What the client writes for people to read: short lines on stderr, without anything that can be spent."""
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
-_SECRETS: Final = re.compile(
-    r"cashu[AB][A-Za-z0-9_=+/-]+|(?i:bearer)\s+[^\s\"']+|\b[0-9a-fA-F]{64,}\b|[A-Za-z0-9_+/=-]{80,}"
-)
-
-
-def redact(text: str) -> str:
-    """Return a text without tokens, keys and whatever else is long enough to be one."""
-    return _SECRETS.sub("[removed]", text)
+from otrta_core.redaction import redact
 
 
 def configure(level: int = logging.INFO) -> None:
