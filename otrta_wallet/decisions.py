@@ -82,7 +82,7 @@ def decide(
     Args:
         signed: how many of our outputs the mint has signed.
         outputs: how many there are.
-        refused: whether the mint itself answered the last post with a refusal.
+        refused: whether the mint itself answered the last post with a refusal, and a reason for it.
         foreign: whether somebody else knows the inputs too and no post of ours is without an answer, so
             that a pending spend must be theirs.
         may_land: whether an earlier post without an answer is so recent that the mint may still carry it

@@ -35,6 +35,8 @@ LANDS_WITHIN_S = 60.0
 _PAUSES_S = (0.15, 0.45, 1.35)
 """How long to wait after each post that is to be repeated; there are as many posts as pauses."""
 _SECOND_LOOK_S = 1.0
+NO_REASON = 0
+"""The code under which Nutshell answers whatever went wrong inside it, such as a database that was busy."""
 _FOREIGN = frozenset({"receive", "redeem", "offline", "batch"})
 _OURS = frozenset({"swap", "lock", "mint", "melt"})
 _STRANGE = frozenset({Verdict.FAIL_SPENT, Verdict.FAIL_PAID})
@@ -59,6 +61,7 @@ class _Attempt:
         unanswered_at: when the last post without an answer began, in unix seconds; None for none.
         refusal: the mint's answer to the last post, where that was one.
         was_busy: whether the mint said to the last post that it is asked too much.
+        unexplained: how many posts the mint refused with ``NO_REASON``.
     """
 
     operation: Operation
@@ -68,6 +71,14 @@ class _Attempt:
     unanswered_at: float | None = None
     refusal: MintRefused | None = None
     was_busy: bool = False
+    unexplained: int = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the mint has said no: with a reason, or again and again without."""
+        if self.refusal is None:
+            return False
+        return self.refusal.mint_code != NO_REASON or self.unexplained >= len(_PAUSES_S)
 
 
 class _NotOurs(Exception):
@@ -248,6 +259,7 @@ class Executor:
                 raise
         except MintRefused as error:
             attempt.refusal = error
+            attempt.unexplained += error.mint_code == NO_REASON
         except OutcomeUnknown as error:
             attempt.unanswered_at = self._db.now()
             attempt.was_busy = isinstance(error, MintBusy)
@@ -284,7 +296,7 @@ class Executor:
         """End the operation by the mint's state, or return None where it should be posted (again)."""
         if attempt.operation.kind == "melt":
             return await self._resolve_melt(attempt)
-        operation, refusal, unanswered_at = attempt.operation, attempt.refusal, attempt.unanswered_at
+        operation, unanswered_at = attempt.operation, attempt.unanswered_at
         try:
             client = self._mints.client(operation.mint)
             ys = [proof.Y for proof in attempt.inputs]
@@ -294,7 +306,7 @@ class Executor:
         verdict = decide(
             signed=len(evidence.signatures),
             outputs=len(attempt.planned),
-            refused=refusal is not None,
+            refused=attempt.refused,
             foreign=operation.kind in _FOREIGN and unanswered_at is None,
             may_land=self._may_land(attempt),
             input_states=list(evidence.states.values()),

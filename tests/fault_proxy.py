@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LOCKED = (400, b'{"detail": "database is locked", "code": 0}')
+NOT_THESE = (400, b'{"detail": "the mint does not want these", "code": 11000}')
 _HELD_S = 0.9
 
 

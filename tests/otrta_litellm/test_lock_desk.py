@@ -17,7 +17,7 @@ from otrta_litellm.ledger import earnings_msat, holdings_msat, losses_msat, swap
 from otrta_litellm.schema import PaymentState
 from otrta_wallet import Wallet
 from otrta_wallet.schema import operations
-from tests.fault_proxy import LOCKED, Fault, FaultProxy, fault_proxy
+from tests.fault_proxy import NOT_THESE, Fault, FaultProxy, fault_proxy
 from tests.integration.locked import locked
 from tests.integration.purse import Purse
 from tests.otrta_litellm.made_up import PAID, Caller, answers, left, opened, state_of, swapped
@@ -25,7 +25,7 @@ from tests.otrta_litellm.made_up import PAID, Caller, answers, left, opened, sta
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 AWAY = Fault("away", forwards=0, keeps=None)
-REFUSED = Fault("refused", forwards=0, answer=LOCKED)
+REFUSED = Fault("refused", forwards=0, answer=NOT_THESE)
 DEAR = json.dumps({"usage": {"prompt_tokens": 10, "completion_tokens": 2000}}).encode()
 COST = 110
 

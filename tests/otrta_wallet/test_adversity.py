@@ -15,7 +15,7 @@ from otrta_wallet.closing import Failure
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.schema import outputs
-from tests.fault_proxy import LOCKED, Fault
+from tests.fault_proxy import NOT_THESE, Fault
 from tests.otrta_wallet.lightning import LIGHTNING_FEE, offer
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 MELT = "^/v1/melt/bolt11$"
 DROPPED = Fault("dropped", forwards=0, keeps=None)
-REFUSED = Fault("refused", forwards=0, answer=LOCKED)
+REFUSED = Fault("refused", forwards=0, answer=NOT_THESE)
 ANSWER_LOST = Fault("answer-lost", keeps=None)
 NONE_SIGNED = Fault("none-signed", answer=(200, b'{"outputs": [], "signatures": []}'))
 
@@ -123,7 +123,7 @@ async def test_a_part_that_came_back_and_was_refused_can_be_taken_back_too(alice
     operation = await alice.prepare_receive(incoming)
     await alice.reclaim(transfer.id)
     network.spoil("^/v1/swap$", REFUSED)
-    with pytest.raises(MintRefused, match="database is locked"):
+    with pytest.raises(MintRefused, match="does not want these"):
         await alice.carry_out(operation)
     assert [t.id for t in await alice.transfers()] == [transfer.id]
     await alice.reclaim(transfer.id)

@@ -32,14 +32,14 @@ from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.incoming import Incoming
 from otrta_wallet.receiving import in_parts
 from otrta_wallet.schema import ProofStatus, operations
-from tests.fault_proxy import LOCKED, Fault
+from tests.fault_proxy import NOT_THESE, Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 from tests.otrta_wallet.rows import KEYSET, MINT, operation, proof
 
 LONG = os.environ.get("OTRTA_LONG") == "1"
 DROPPED = Fault("dropped", keeps=None)
 AWAY = Fault("away", forwards=0, keeps=None)
-REFUSED = Fault("refused", forwards=0, answer=LOCKED)
+REFUSED = Fault("refused", forwards=0, answer=NOT_THESE)
 POSTS = "^/v1/swap$"
 
 
@@ -419,7 +419,7 @@ async def test_a_large_token_that_its_mint_refuses_whole_is_left_to_its_giver(
 ):
     token = await many_small_proofs(alice, network.url, 25, monkeypatch)
     network.spoil(POSTS, *[REFUSED] * 3)
-    with pytest.raises(MintRefused, match="database is locked"):
+    with pytest.raises(MintRefused, match="does not want these"):
         await bob.receive(token)
     assert (await bob.balances(), await bob.open_operations()) == ([], [])
     assert (await bob.receive(token)).amount == 25

@@ -13,7 +13,7 @@ from otrta_core import LockError, Token
 from otrta_wallet import MintError, OutcomeUnknown
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.mint_client import new_http_client
-from tests.fault_proxy import FAULTS, LOCKED, Fault, fault_proxy
+from tests.fault_proxy import FAULTS, NOT_THESE, Fault, fault_proxy
 from tests.otrta_wallet.acts import ACTS, Scene
 from tests.otrta_wallet.conftest import wallet_in
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
@@ -27,7 +27,7 @@ OPERATIONS = tuple(name for name in ACTS if name != "settle")  # to the wallet t
 LONG = os.environ.get("OTRTA_LONG") == "1"
 HASTY_S = 0.6
 DROPPED = Fault("request-dropped", forwards=0, keeps=None)
-REFUSED = Fault("400-before-it", forwards=0, answer=LOCKED)
+REFUSED = Fault("refused", forwards=0, answer=NOT_THESE)
 LATE = Fault("lands-late", late_s=1.5, keeps=None)
 
 

@@ -7,11 +7,13 @@ from itertools import cycle
 import pytest
 
 from otrta_core import Token
-from otrta_wallet import OutcomeUnknown, TokenSpent
+from otrta_wallet import MintRefused, OutcomeUnknown, TokenSpent
 from tests.fault_proxy import LOCKED, Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
 pytestmark = pytest.mark.anyio
+
+BUSY = Fault("busy", forwards=0, answer=LOCKED)
 
 
 @pytest.fixture
@@ -153,3 +155,25 @@ async def test_our_own_money_spent_as_the_mint_says_is_looked_for_again(alice, n
     assert (await alice.recover()).finished == 1
     assert await accounted_for(alice) == 100
     await assert_really_there(alice)
+
+
+async def test_a_refusal_without_a_reason_is_not_taken_for_an_answer(alice, bob, network):
+    await top_up(alice, network.url, 100)
+    token = Token.parse((await alice.send(network.url, 60, "msat")).token)
+    network.spoil("^/v1/swap$", BUSY, BUSY)
+    await bob.receive(token)
+    assert network.met == [BUSY, BUSY]
+    assert (await available(alice), await available(bob)) == (40, 60)
+    await assert_really_there(bob)
+
+
+async def test_a_mint_that_never_gives_a_reason_is_believed_in_the_end(alice, bob, network):
+    await top_up(alice, network.url, 100)
+    token = Token.parse((await alice.send(network.url, 60, "msat")).token)
+    network.spoil("^/v1/swap$", BUSY, BUSY, BUSY)
+    with pytest.raises(MintRefused, match="locked"):
+        await bob.receive(token)
+    assert (await available(bob), await pending(bob)) == (0, 0)
+    assert await bob.open_operations() == []
+    await bob.receive(token)
+    assert await available(bob) == 60

@@ -11,7 +11,7 @@ from otrta_wallet.closing import WATCH_S
 from otrta_wallet.custody import HELD_S
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.polling import next_look
-from tests.fault_proxy import LOCKED, Fault, fault_proxy
+from tests.fault_proxy import LOCKED, NOT_THESE, Fault, fault_proxy
 from tests.otrta_wallet.lightning import LIGHTNING_FEE, RESERVE_MSAT, offer
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
 
@@ -23,7 +23,7 @@ MINTED = 10_000
 AFTER = MINTED - 1_000 - LIGHTNING_FEE
 DROPPED = Fault("dropped", forwards=0, keeps=None)
 ANSWER_LOST = Fault("answer-lost", keeps=None)
-REFUSED = Fault("refused", forwards=0, answer=LOCKED)
+REFUSED = Fault("refused", forwards=0, answer=NOT_THESE)
 NONE_SIGNED = Fault("none-signed", answer=(200, b'{"outputs": [], "signatures": []}'))
 
 
@@ -100,7 +100,7 @@ async def test_a_mint_that_is_asked_too_much_is_asked_again(alice, network, quot
 
 async def test_a_refusal_is_believed_where_the_mints_state_agrees(alice, network, quote_id):
     network.spoil(MELT, REFUSED)
-    with pytest.raises(PaymentFailed, match="database is locked"):
+    with pytest.raises(PaymentFailed, match="does not want these"):
         await alice.melt(quote_id)
     assert (await available(alice), await pending(alice)) == (MINTED, 0)
     network.spoil(MELT, Fault("refused-after-the-commit", answer=LOCKED))

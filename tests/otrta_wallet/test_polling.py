@@ -19,7 +19,7 @@ from otrta_wallet.polling import (
     next_quote_look,
 )
 from otrta_wallet.schema import operations
-from tests.fault_proxy import LOCKED, Fault
+from tests.fault_proxy import NOT_THESE, Fault
 from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, top_up
 
 MADE = 1_000_000.0
@@ -140,12 +140,12 @@ async def test_an_invoice_that_was_given_up_can_still_be_claimed(alice, network,
 async def test_what_was_given_up_is_watched_ever_more_rarely(alice, network, clock):
     await top_up(alice, network.url, 100)
     transfer = await alice.send(network.url, 60, "msat", reference="not looked at itself")
-    network.spoil("^/v1/swap$", AWAY, Fault("refused", forwards=0, answer=LOCKED))
+    network.spoil("^/v1/swap$", AWAY, Fault("refused", forwards=0, answer=NOT_THESE))
     with pytest.raises(OutcomeUnknown):
         await alice.reclaim(transfer.id)
     [landing] = {seen.body: seen for seen in network.seen if seen.path == "/v1/swap"}.values()
     clock.ahead_s += LANDS_WITHIN_S + 1
-    network.spoil("^/v1/swap$", Fault("refused", forwards=0, answer=LOCKED))
+    network.spoil("^/v1/swap$", Fault("refused", forwards=0, answer=NOT_THESE))
     assert (await alice.recover(everything=False)).failed == 1
     network.seen.clear()
     for _ in range(60):
@@ -177,7 +177,7 @@ async def test_sent_tokens_are_asked_after_ever_more_rarely(alice, far_bob, netw
 @pytest.mark.anyio
 async def test_a_paid_invoice_that_its_mint_refuses_is_put_off_too(alice, network, clock):
     quote = await alice.request_invoice(network.url, 100, "msat")
-    network.spoil("^/v1/mint/bolt11$", *[Fault("refused", forwards=0, answer=LOCKED)] * 50)
+    network.spoil("^/v1/mint/bolt11$", *[Fault("refused", forwards=0, answer=NOT_THESE)] * 50)
     with pytest.raises(MintRefused):
         await alice.claim_quote(quote.id)
     for _ in range(60):
