@@ -27,6 +27,7 @@ from otrta_litellm.prices import REFRESH_EVERY_S, Prices
 from otrta_litellm.rate_keeper import RateKeeper
 from otrta_litellm.redemption import Redemption
 from otrta_litellm.relay import HeldBytes
+from otrta_litellm.risk import Risk
 from otrta_litellm.router_view import RouterView
 from otrta_litellm.schema import PaymentState
 from otrta_litellm.settings import GatewaySettings
@@ -103,7 +104,9 @@ class Gateway:
             self._queue = queue = SwapQueue(wallet, self.change_float)
             self._locks = locks = LockDesk(self.settings, wallet, queue)
             acceptance = Acceptance(self.settings, wallet, locks)
-            redemption = Redemption(wallet, acceptance, locks, queue, self.change_float, self.running)
+            redemption = Redemption(
+                wallet, acceptance, locks, queue, self.change_float, self.running, self._risk()
+            )
             self._checkout = Checkout(Quotes(self.settings, self.prices), acceptance, locks, redemption)
             self._payouts = Payouts(self.settings, wallet)
             await wallet.transactions.run(payments.begin_life)
@@ -139,6 +142,12 @@ class Gateway:
                     tasks.start_soon(self._every, PAYOUTS_EVERY_S, self._payouts.keep)
                 for work in (self._keep_rate, self._keep_prices, self._keep_guards) if selling else ():
                     tasks.start_soon(self._every, REFRESH_EVERY_S, work)
+
+    def _risk(self) -> Risk | None:
+        settings = self.settings
+        if settings.redeem == "before":
+            return None
+        return Risk(settings.at_risk_msat, settings.with_call_pause_s)
 
     async def wallet(self) -> Wallet:
         """Return the wallet, once it is open and recovered.

@@ -12,14 +12,20 @@ from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.lock_desk import LockDesk, Tender
 from otrta_litellm.payments import AlreadyTaken, Offer, Payment
 from otrta_litellm.refusals import as_refusal, journalled, mint_away, pending
-from otrta_litellm.swap_queue import SwapQueue
+from otrta_litellm.risk import Risk
+from otrta_litellm.swap_queue import SwapQueue, Ticket
+from otrta_litellm.taking import Taking
 from otrta_litellm.terms import Terms
 from otrta_litellm.way import CHANGE
-from otrta_wallet import MintUnreachable, Operation, OutcomeUnknown, Wallet
+from otrta_wallet import MintError, MintUnreachable, Operation, OutcomeUnknown, Wallet
+from otrta_wallet.incoming import refuse_early
 from otrta_wallet.wallet import Incoming
 
 REDEEM_WITHIN_S = 30.0
 """How long a caller waits for a swap; recovery ends one that takes longer."""
+
+CHECK_WITHIN_S = 10.0
+"""How long a caller waits for the mint's word that a token is unspent."""
 
 Journal = Callable[[Connection, float, Payment], Operation]
 _NO_CALL = CallRequest(kind="chat", model="", prompt_tokens=0)
@@ -40,18 +46,32 @@ class Redemption:
         queue: SwapQueue,
         change_float: ChangeFloat,
         running: set[str],
+        risk: Risk | None = None,
     ) -> None:
+        """Make a till for tokens.
+
+        Args:
+            wallet: the gateway's.
+            acceptance: knows what was taken before.
+            locks: sees to locked tokens.
+            queue: swaps the others.
+            change_float: what running calls count on.
+            running: the ids of payments whose calls this process runs.
+            risk: of calls that run before their payment is certain; None to let none.
+        """
         self._wallet = wallet
+        self._risk = risk
         self._acceptance = acceptance
         self._locks = locks
         self._queue = queue
         self._float = change_float
         self._running = running
 
-    async def take(self, terms: Terms, tender: Tender) -> Payment:
-        """Claim the proofs, redeem them at the mint, and return the redeemed payment.
+    async def take(self, terms: Terms, tender: Tender) -> Taking:
+        """Claim the proofs and redeem them at the mint.
 
         What is locked to us is redeemed once its proofs are claimed: its swap goes on in the background.
+        Where that may be risked, the payment comes back with its swap under way.
 
         Raises:
             GateError, OtrtaError: the refusal. The token is untouched, but for the 503 that says that it
@@ -62,9 +82,48 @@ class Redemption:
         incoming = tender.incoming
         offer = _offer(incoming, terms.path, terms.call, terms.price)
         if tender.locked:
-            return await self._claim_locked(offer, incoming)
+            return Taking(await self._claim_locked(offer, incoming))
+        worth_msat = offer.paid_msat - offer.fee_msat
+        if self._risk is not None and self._risk.take(worth_msat, anyio.current_time()):
+            return await self._take_with_call(offer, incoming, worth_msat, self._risk)
         payment, operation = await self._claim(offer, incoming)
-        return await self._swapped(payment, operation, incoming)
+        try:
+            return Taking(await self._swapped(payment, self._queue.put(operation), incoming))
+        except BaseException:
+            self._forget(payment)
+            raise
+
+    async def _take_with_call(self, offer: Offer, incoming: Incoming, worth_msat: int, risk: Risk) -> Taking:
+        """Look whether the mint holds the token for unspent, and let its swap begin."""
+        try:
+            await self._wallet.check_dleq(incoming)
+            await self._refuse_spent(incoming)
+            payment, operation = await self._claim(offer, incoming)
+        except BaseException:
+            risk.won(worth_msat, anyio.current_time())  # nothing was risked
+            raise
+        ticket = self._queue.put(operation)
+        until = anyio.current_time() + REDEEM_WITHIN_S
+
+        async def redeemed() -> Payment:
+            try:
+                within_s = max(0.0, until - anyio.current_time())
+                payment_now = await self._swapped(payment, ticket, incoming, within_s)
+            except OtrtaError:
+                risk.lost(worth_msat, anyio.current_time())
+                raise
+            risk.won(worth_msat, anyio.current_time())
+            return payment_now
+
+        return Taking(payment, redeemed)
+
+    async def _refuse_spent(self, incoming: Incoming) -> None:
+        ys = [proof.Y for proof in incoming.token.proofs]
+        try:
+            with anyio.fail_after(CHECK_WITHIN_S):
+                refuse_early(await self._wallet.mints.client(incoming.token.mint).check_state(ys))
+        except (MintError, TimeoutError):
+            raise mint_away() from None
 
     async def give_back(self, incoming: Incoming) -> Payment:
         """Redeem a token for nothing, and return its settled payment: all but the input fee is change.
@@ -74,13 +133,12 @@ class Redemption:
         """
         payment, operation = await self._claim(_offer(incoming, CHANGE, _NO_CALL, ModelPrice()), incoming)
         try:
-            payment = await self._swapped(payment, operation, incoming)
+            payment = await self._swapped(payment, self._queue.put(operation), incoming)
             paid, fee = payment.paid_msat, payment.fee_msat
             settled = Settlement(paid, fee, charged=0, change=paid - fee)
             return await change.settle(self._wallet, payment, settled, "given_back", self._float)
         finally:
-            self._running.discard(payment.id)
-            self._float.let_go(payment.id)
+            self._forget(payment)
 
     async def _claim(self, offer: Offer, incoming: Incoming) -> tuple[Payment, Operation]:
         """Write the payment with its claims and its swap, in one transaction; no byte has left then."""
@@ -126,23 +184,24 @@ class Redemption:
         self._float.count_on(payment.id, incoming.token.mint, incoming.token.unit, incoming.net)
         return payment, operation
 
-    async def _swapped(self, payment: Payment, operation: Operation, incoming: Incoming) -> Payment:
+    async def _swapped(
+        self, payment: Payment, ticket: Ticket, incoming: Incoming, within_s: float | None = None
+    ) -> Payment:
         try:
-            ticket = self._queue.put(operation)
-            with anyio.fail_after(REDEEM_WITHIN_S):
+            with anyio.fail_after(REDEEM_WITHIN_S if within_s is None else within_s):
                 await ticket.wait()
             return await self._wallet.transactions.run(lambda conn, _now: payments.load(conn, payment.id))
-        except BaseException as error:
-            self._running.discard(payment.id)
-            self._float.let_go(payment.id)
-            if isinstance(error, MintUnreachable):
-                raise mint_away() from None
-            if isinstance(error, OutcomeUnknown | TimeoutError):
-                raise journalled() from None
-            if isinstance(error, OtrtaError):
-                taken = await self._acceptance.taken_before(incoming.token)
-                raise (error if taken is None else self._acceptance.refuse_taken(taken)) from None
-            raise
+        except MintUnreachable:
+            raise mint_away() from None
+        except (OutcomeUnknown, TimeoutError):
+            raise journalled() from None
+        except OtrtaError as error:
+            taken = await self._acceptance.taken_before(incoming.token)
+            raise (error if taken is None else self._acceptance.refuse_taken(taken)) from None
+
+    def _forget(self, payment: Payment) -> None:
+        self._running.discard(payment.id)
+        self._float.let_go(payment.id)
 
 
 def _offer(incoming: Incoming, path: str, call: CallRequest, price: ModelPrice) -> Offer:

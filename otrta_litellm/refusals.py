@@ -36,7 +36,7 @@ def locks_wait(why: str) -> GateError:
     """Refuse a locked token for now; ``why`` begins the message."""
     return GateError(
         f"{why}: the token is untouched; send one without a lock, or try again later",
-        code="mint_unreachable",
+        code="locks_unavailable",
         status=503,
     )
 

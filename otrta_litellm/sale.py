@@ -1,6 +1,6 @@
 """One paid call from its request to its settled answer."""
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import anyio
 import structlog
@@ -15,11 +15,11 @@ from otrta_litellm.gateway import Gateway
 from otrta_litellm.lease import Lease
 from otrta_litellm.limits import address_of
 from otrta_litellm.lock_desk import Tender
-from otrta_litellm.payments import Payment
 from otrta_litellm.prices import QUOTE_HOLDS_S
 from otrta_litellm.refusals import wants_request
 from otrta_litellm.relay import HeldBytes, Relay
 from otrta_litellm.settings import GatewaySettings
+from otrta_litellm.taking import Taking
 from otrta_litellm.terms import Outbound, Sent, Terms
 from otrta_litellm.way import Way, tokens_of
 
@@ -47,13 +47,16 @@ class Sale:
         address = address_of(scope.get("client"), scope["headers"], gateway.settings.trusted_proxies)
         with gateway.guards.unpaid.one_more(address):
             terms, tender = await self._agree(scope, receive, way, checkout)
-        with gateway.guards.to_mint(address, tender.incoming, locked=tender.locked):
-            payment = await checkout.redemption.take(terms, tender)
-        try:
-            await self._serve(scope, receive, send, checkout, terms, payment)
-        finally:
-            gateway.running.discard(payment.id)
-            gateway.change_float.let_go(payment.id)
+        with ExitStack() as noted:
+            noted.enter_context(gateway.guards.to_mint(address, tender.incoming, locked=tender.locked))
+            taking = await checkout.redemption.take(terms, tender)
+            if taking.is_certain:
+                noted.close()
+            try:
+                await self._serve(scope, receive, send, checkout, terms, taking)
+            finally:
+                gateway.running.discard(taking.payment.id)
+                gateway.change_float.let_go(taking.payment.id)
 
     async def _agree(
         self, scope: Scope, receive: Receive, way: Way, checkout: Checkout
@@ -91,16 +94,20 @@ class Sale:
         send: Send,
         checkout: Checkout,
         terms: Terms,
-        payment: Payment,
+        taking: Taking,
     ) -> None:
-        """Run a paid call and settle it, whatever happens on the way."""
-        gateway = self._gateway
+        """Run a paid call and settle it, whatever happens on the way.
+
+        Raises:
+            OtrtaError: the refusal of a payment that was lost while its call ran; nothing went out.
+        """
+        gateway, payment = self._gateway, taking.payment
         lease = Lease(await gateway.wallet(), payment)
         headers = dict(scope["headers"])
         live = terms.call.stream and headers.get(b"x-cashu-change", b"").strip().lower() == b"sse"
         relay = Relay(
             payment,
-            lease.guarded(send),
+            lease.guarded(taking.guarded(send)),
             live=live,
             show_usage=_asked_for_usage(terms),
             origin=headers.get(b"origin"),
@@ -111,22 +118,32 @@ class Sale:
         admission = Admission("paid", scope["path"], terms.call.model, payment.id)
         token = ADMISSION.set(admission)
         try:
-            outbound = checkout.quotes.outbound(terms, payment)
-            hears = live and not relay.outlives_caller
-            replay = _replay(outbound.body, receive if hears else None)
-            await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
-        except Exception as error:
-            # its text may hold the answer; the payment is settled and answered below all the same
-            _log.warning("call_failed", payment=payment.id, error=type(error).__name__)
+            with anyio.CancelScope() as call:
+                async with anyio.create_task_group() as tasks:
+                    if not taking.is_certain:
+                        tasks.start_soon(taking.watch, call)
+                    try:
+                        outbound = checkout.quotes.outbound(terms, payment)
+                        hears = live and not relay.outlives_caller
+                        replay = _replay(outbound.body, receive if hears else None)
+                        await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
+                    except Exception as error:
+                        # its text may hold the answer; the payment is settled and answered all the same
+                        _log.warning("call_failed", payment=payment.id, error=type(error).__name__)
         finally:
             ADMISSION.reset(token)
             lease.end()
             with anyio.CancelScope(shield=True):
-                await self._close(relay, payment, admission)
+                await self._close(relay, taking, admission)
 
-    async def _close(self, relay: Relay, payment: Payment, admission: Admission) -> None:
+    async def _close(self, relay: Relay, taking: Taking, admission: Admission) -> None:
         """Settle and end the answer. A caller who is gone finds the change at the change route."""
         gateway = self._gateway
+        try:
+            payment = await taking.certain()
+        except OtrtaError:
+            relay.drop()
+            raise
         anthropic = payment.call.kind == "messages"
         try:
             ending = relay.ending()

@@ -47,7 +47,10 @@ class GatewaySettings(_Model):
             store, and with PostgreSQL where this system keeps programs' state, unless it is set.
         mints: URLs of the mints whose tokens are taken.
         unit: the unit that a 402 asks for.
-        redeem: "before": a token is redeemed before the model is called.
+        redeem: whether an unlocked token is redeemed "before" the model is called, or "with_call": at the
+            same time, with the answer held back until that is certain.
+        at_risk_msat: how much may be paid for calls that run before their payment is certain.
+        with_call_pause_s: for how long calls wait for their payments again after one was lost.
         lock: policy for locked tokens, which are paid before their mint is asked.
         min_lock_s: how far ahead the locktime of a locked token must be, where it has one.
         lock_grace_s: how long a locked token may wait for its mint before no more of that mint are taken.
@@ -85,7 +88,9 @@ class GatewaySettings(_Model):
     mints: Annotated[tuple[str, ...], Field(description="the URLs of mints, with commas between them")]
     state_dir: Annotated[str | None, Field(description="a directory that lasts")] = None
     unit: Unit = Unit.MSAT
-    redeem: Literal["before"] = "before"
+    redeem: Literal["before", "with_call"] = "before"
+    at_risk_msat: Annotated[int, Field(ge=0, le=1 << 60)] = 1_000_000
+    with_call_pause_s: Annotated[int, Field(ge=1, le=3600)] = 60
     lock: Literal["off", "accepted", "required"] = "accepted"
     min_lock_s: Annotated[int, Field(ge=60, le=31_536_000)] = 3600
     lock_grace_s: Annotated[int, Field(ge=1, le=15_768_000, validate_default=True)] = 300

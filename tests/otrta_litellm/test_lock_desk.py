@@ -119,7 +119,7 @@ async def test_no_more_than_the_cap_waits_for_a_mint(tmp_path: Path, mint: Runni
         desk.proxy.spoil("swap", Fault("slow", silent_s=3.0))
         assert (await desk.buy(first)).status == 200
         refused = await desk.buy(second)
-        assert (refused.status, refused.code) == (503, "mint_unreachable")
+        assert (refused.status, refused.code) == (503, "locks_unavailable")
         assert b"retry-after" in refused.told
         assert b"untouched" in refused.content
         assert await state_of(desk.gateway, second) is None
@@ -138,7 +138,7 @@ async def test_after_an_outage_of_the_grace_time_no_more_are_taken(desk: Desk) -
     await swapped(desk.gateway)
     await desk.age(299)
     refused = await desk.buy(desk.token())
-    assert (refused.status, refused.code) == (503, "mint_unreachable")
+    assert (refused.status, refused.code) == (503, "locks_unavailable")
     desk.proxy.reset()
     await desk.work_off()
     assert (await desk.buy(desk.token())).status == 200
