@@ -14,6 +14,7 @@ import yaml
 from otrta_cli.processes import Running, config_dir, free_port, start_gateway, start_mint
 from otrta_litellm.ledger import earnings_msat, holdings_msat
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.integration.locked import locked
 from tests.integration.purse import Purse
 from tests.integration.shop import COST_MSAT, Reply, Shop, chat
 from tests.integration.slow_upstream import slow_upstream
@@ -272,6 +273,44 @@ def test_what_ran_when_the_gateway_was_killed_is_claimable(frail: Frail) -> None
         assert left.change is not None
         assert frail.purse.spend(left.change).amount == left.json["change_msat"]
     assert frail.shop.buy(untaken).status == 200
+
+
+def test_what_waited_for_a_swap_when_the_gateway_was_killed_is_claimable(frail: Frail) -> None:
+    """One token is being swapped, others wait to go together, and a locked one counts as paid already."""
+    key = frail.shop.info()["lock"]["pubkey"]
+    queued = [frail.purse.token(PAID + n) for n in range(6)]
+    paid = frail.purse.token(PAID, dleq=True, secret=locked(key))
+    frail.proxy.spoil("swap", Fault("held", silent_s=20))
+    with ThreadPoolExecutor(7) as pool:
+        calls = [pool.submit(frail.shop.buy, token) for token in queued]
+        wait_for(frail, "state = 'redeeming'", 6)
+        calls.append(pool.submit(frail.shop.buy, paid, slow(30)))
+        wait_for(frail, "state = 'redeemed'")
+        frail.running.kill()
+        assert all(call.exception() is not None for call in calls)
+    frail.proxy.reset()
+    frail.start()
+    for token in (*queued, paid):
+        left = frail.shop.wait_until_over(token)
+        assert (left.json["cost_msat"], left.json["change_msat"]) == (0, token.amount)
+        assert left.change is not None
+        assert frail.purse.spend(left.change).amount == token.amount
+        assert frail.purse.states(token) == {"SPENT"}
+
+
+def test_a_swap_for_many_whose_answer_is_lost_pays_for_each(frail: Frail) -> None:
+    spent, good = frail.purse.token(PAID), [frail.purse.token(PAID + n) for n in range(5)]
+    frail.proxy.spoil("swap", Fault("held", silent_s=1.5), DROPPED)
+    with ThreadPoolExecutor(7) as pool:
+        first = pool.submit(frail.shop.buy, frail.purse.token(PAID))
+        wait_for(frail, "state = 'redeeming'")
+        frail.purse.spend(spent)
+        refused = pool.submit(frail.shop.buy, spent)
+        served = [pool.submit(frail.shop.buy, token) for token in good]
+        assert first.result().sums == (PAID, COST_MSAT, 0, PAID - COST_MSAT)
+        for token, call in zip(good, served, strict=True):
+            assert call.result().sums == (token.amount, COST_MSAT, 0, token.amount - COST_MSAT)
+        assert refused.result().code == "token_already_spent"
 
 
 def test_a_gateway_that_is_told_to_stop_finishes_its_calls(frail: Frail) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from otrta_cli.processes import Running
 from otrta_core import P2PK, PaymentRequest, Token, schnorr, split_amount
+from otrta_litellm import gateway as module
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.ledger import earnings_msat, holdings_msat, losses_msat, swaps_msat
 from otrta_litellm.schema import PaymentState
@@ -72,6 +73,12 @@ class Desk:
 
         with self.wallet.transactions._engine.begin() as conn:
             assert set(self.purse.states_of(held(conn))) == {"UNSPENT"}
+
+
+@pytest.fixture(autouse=True)
+def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gateway does again and again is done when a test says so."""
+    monkeypatch.setattr(module, "RECOVER_EVERY_S", 3600.0)
 
 
 @asynccontextmanager
