@@ -78,6 +78,8 @@ class RefusalBudget:
     def refused(self, address: str) -> None:
         """Count a token that its mint refused."""
         self._all.take()
+        if _is_loopback(address):  # a proxy on this machine is everybody: only the bound for all counts
+            return
         bucket = self._addresses.pop(address, None) or Bucket(self._per_address, self._clock)
         bucket.take()
         self._addresses[address] = bucket

@@ -54,6 +54,16 @@ def test_all_together_leave_a_share_for_locked_tokens() -> None:
     assert not allowed(budget, "other", locked=True)
 
 
+def test_a_proxy_on_this_machine_is_everybody_and_only_bound_as_all_are() -> None:
+    budget = RefusalBudget(1, 20, Clock())
+    for _ in range(10):
+        assert allowed(budget, "127.0.0.1")
+        budget.refused("127.0.0.1")
+    for _ in range(5):
+        budget.refused("127.0.0.1")
+    assert not allowed(budget, "127.0.0.1")
+
+
 def test_refusals_that_come_at_once_do_not_shut_anyone_out_for_ever() -> None:
     clock = Clock()
     budget = RefusalBudget(5, 1000, clock)
