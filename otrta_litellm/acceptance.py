@@ -60,7 +60,8 @@ class Acceptance:
         mints = self.offered_mints(unit)
         if not mints:
             raise no_mint()
-        amount = face_value(unit.at_least(terms.quote_msat), max(mints.values()))
+        # a call that may cost nothing needs a token all the same, and none is worth nothing
+        amount = face_value(max(1, unit.at_least(terms.quote_msat)), max(mints.values()))
         lock = P2PK(self._locks.public_key).to_option() if self._settings.lock == "required" else None
         return PaymentRequest(amount=amount, unit=unit, mints=tuple(mints), nut10=lock)
 

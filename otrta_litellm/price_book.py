@@ -34,6 +34,7 @@ _TAKE_TOKEN_NUMBERS = (
     "hosted_vllm/",
     "nebius/",
 )
+_KEEP_SMALL_LIMITS = ("anthropic/", "bedrock/", "gemini/", "vertex_ai/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,10 @@ class PriceBook:
         For others LiteLLM turns the numbers into text, of which one number may be over a hundred tokens.
         """
         return all(d.litellm_model.startswith(_TAKE_TOKEN_NUMBERS) for d in self._candidates(model))
+
+    def raises_small_limits(self, model: str) -> bool:
+        """Tell whether LiteLLM may raise an output limit below OpenAI's least for Responses to that."""
+        return not all(d.litellm_model.startswith(_KEEP_SMALL_LIMITS) for d in self._candidates(model))
 
     def _candidates(self, model: str) -> Sequence[Deployment]:
         router, now = self._view.router(), time.monotonic()

@@ -84,6 +84,10 @@ class Prices:
         """See ``PriceBook.takes_token_numbers``."""
         return self._book.takes_token_numbers(self._book.routed(model, kind))
 
+    def raises_small_limits(self, model: str, kind: Kind) -> bool:
+        """See ``PriceBook.raises_small_limits``."""
+        return self._book.raises_small_limits(self._book.routed(model, kind))
+
     async def shown(self, transactions: Transactions) -> tuple[dict[str, ModelPrice], float]:
         """Return the prices to show, by model, and the unix time until which they hold everywhere."""
         if not self._book.is_listed:

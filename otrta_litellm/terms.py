@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otrta_core import (
@@ -20,6 +20,9 @@ from otrta_litellm.forms import Form, read_form, write_form
 from otrta_litellm.payments import Payment
 from otrta_litellm.prices import Prices
 from otrta_litellm.settings import GatewaySettings
+
+LEAST_OF_RESPONSES = 16
+"""OpenAI's least output limit for Responses, by which LiteLLM serves Anthropic's Messages too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Quotes:
         if has_token_numbers(kind, body) and not self._prices.takes_token_numbers(call.model, kind):
             param = "input" if kind == "embeddings" else "prompt"
             raise UnsupportedParameter("this model takes texts, not token numbers", param=param)
+        call = self._as_served(call)
         default = self._settings.default_output_tokens
         return Terms(
             sent.path,
@@ -113,6 +117,14 @@ class Quotes:
             return Outbound(*write_form(terms.form, FIELDS[kind], model))
         body = outbound_body(kind, terms.body, model, self._output_cap(terms, payment))
         return Outbound("application/json", json.dumps(body).encode())
+
+    def _as_served(self, call: CallRequest) -> CallRequest:
+        """Return a call with the output limit that LiteLLM makes of a very small one."""
+        limit = call.output_limit
+        if limit is None or limit >= LEAST_OF_RESPONSES or call.kind not in ("responses", "messages"):
+            return call
+        raised = self._prices.raises_small_limits(call.model, call.kind)
+        return replace(call, output_limit=LEAST_OF_RESPONSES) if raised else call
 
     def _output_cap(self, terms: Terms, payment: Payment) -> int | None:
         """Return the output limit to set, or None where the caller set one or nothing bounds it."""

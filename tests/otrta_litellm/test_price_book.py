@@ -171,3 +171,17 @@ async def test_all_that_is_priced_is_listed_and_listed_anew_with_a_new_router() 
 def test_token_numbers_are_for_upstreams_that_take_them_as_they_are(models: list[str], takes: bool) -> None:
     view = View(m=[deployment(model=model) for model in models])
     assert book(view).takes_token_numbers("m") is takes
+
+
+@pytest.mark.parametrize(
+    ("models", "raises"),
+    [
+        (["anthropic/a"], False),
+        (["anthropic/a", "bedrock/b", "vertex_ai/c"], False),
+        (["openai/a"], True),
+        (["anthropic/a", "openai/b"], True),
+    ],
+)
+def test_small_limits_are_raised_where_responses_may_answer(models: list[str], raises: bool) -> None:
+    view: Any = View(m=[deployment("m", model) for model in models])
+    assert PriceBook(settings(), view).raises_small_limits("m") is raises

@@ -46,8 +46,11 @@ PATHS = [*BODIES, *FIELDS]
 class Shelf:
     """Prices of one model."""
 
-    def __init__(self, price: ModelPrice | None = PRICE, *, takes_numbers: bool = True) -> None:
+    def __init__(
+        self, price: ModelPrice | None = PRICE, *, takes_numbers: bool = True, raises: bool = True
+    ) -> None:
         self._price = price
+        self._raises = raises
         self._takes_numbers = takes_numbers
         self.asked: list[tuple[str, Kind, bool]] = []
 
@@ -59,6 +62,9 @@ class Shelf:
 
     def takes_token_numbers(self, model: str, kind: Kind) -> bool:
         return self._takes_numbers
+
+    def raises_small_limits(self, model: str, kind: Kind) -> bool:
+        return self._raises
 
 
 def quotes(shelf: Shelf | None = None) -> Quotes:
@@ -155,6 +161,22 @@ def test_what_is_paid_caps_the_output_of_a_text(path: str, field: str) -> None:
 @pytest.mark.parametrize("path", PATHS[5:])
 def test_what_is_made_by_the_piece_gets_no_limit(path: str) -> None:
     assert not [name for name in got(quotes().terms(sent(path))) if name.startswith("max_")]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/responses", "max_output_tokens"), ("/v1/messages", "max_tokens")]
+)
+def test_a_limit_that_litellm_raises_is_quoted_as_raised(path: str, field: str) -> None:
+    small, least = (quotes().terms(sent(path, **{field: limit})) for limit in (1, 16))
+    assert (small.quote_msat, small.minimum_msat) == (least.quote_msat, least.minimum_msat)
+    assert got(small)[field] == 1
+    kept = quotes(Shelf(raises=False)).terms(sent(path, **{field: 1}))
+    assert kept.quote_msat == least.quote_msat - 15 * 5
+
+
+def test_a_small_limit_of_another_kind_is_quoted_as_it_is() -> None:
+    one, two = (quotes().terms(sent("/v1/chat/completions", max_tokens=limit)) for limit in (1, 2))
+    assert two.quote_msat - one.quote_msat == 5
 
 
 def test_an_anthropic_call_always_has_a_limit() -> None:
