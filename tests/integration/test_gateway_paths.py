@@ -206,8 +206,13 @@ def test_each_kind_costs_exactly_what_it_used(shop: Shop, purse: Purse, call: Ca
     served = shop.buy(token, path=call.paths[0], **call.of())
     assert served.status == 200, served.body
     assert call.answer in served.body
-    if token.amount > call.cost:
-        conserved(served, purse, token.amount, call.cost)
+    paid = token.amount
+    if paid > call.cost:
+        conserved(served, purse, paid, call.cost)
+    kept = shop.change(token).json
+    assert kept["state"] == "settled"
+    assert (kept["paid_msat"], kept["cost_msat"], kept["fee_msat"]) == (paid, call.cost, 0)
+    assert kept["change_msat"] == paid - call.cost
     assert purse.states(token) == {"SPENT"}
     (seen,) = shop.calls()
     path, body = call.goes_up
