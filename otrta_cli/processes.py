@@ -86,6 +86,8 @@ class Running:
                     if time.monotonic() > deadline:
                         raise self._start_error(f"did not answer within {self._start_timeout_s:.0f} s")
                     time.sleep(_POLL_S)
+            if not self.alive:  # it was somebody else who answered on its port
+                raise self._start_error(f"ended with exit code {self.popen.returncode}")
         except BaseException:
             self.kill()
             raise

@@ -129,7 +129,7 @@ def receive(conn: Connection, now: float, offer: Offer) -> Payment:
     # in one order, so that two tokens with proofs in common do not wait for each other
     claims = [{"y": y, "payment_id": payment_id} for y in sorted(proof.Y for proof in offer.token.proofs)]
     try:
-        conn.execute(insert(payment_proofs), claims)
+        conn.execute(insert(payment_proofs).values(claims))
     except IntegrityError:
         raise AlreadyTaken from None
     return load(conn, payment_id)

@@ -39,12 +39,14 @@ class Crew:
         single: the other; it is asked what became of calls.
         store: the store of both.
         restart: starts the single one again.
+        killed: how many workers of the pair were killed.
     """
 
     pair: Running
     single: Running
     store: str
     restart: Callable[[], Running]
+    killed: int = 0
 
     def rows(self, query: str, **values: object) -> list[Any]:
         """Read the store."""
@@ -57,11 +59,19 @@ class Crew:
 
     def wait_for(self, query: str, **values: object) -> Any:
         """Wait until a query has a row."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (found := self.rows(query, **values)):
             assert time.monotonic() < deadline, query
             time.sleep(0.05)
         return found[0]
+
+    def wait_for_workers(self) -> None:
+        """Wait until each worker that was killed has been replaced."""
+        deadline = time.monotonic() + 180
+        while self.pair.log.read_text().count("Application startup complete") < 2 + self.killed:
+            assert self.pair.alive
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
     def payment_of(self, token: Token, state: str, condition: str = "true") -> Any:
         """Wait until a token's payment is in a state."""
@@ -129,7 +139,8 @@ class Call:
     """A call to the gateway with two workers, over a connection of its own."""
 
     def __init__(self, crew: Crew, token: Token, body: dict[str, Any], **headers: str) -> None:
-        self._pair = crew.pair
+        crew.wait_for_workers()
+        self._crew, self._pair = crew, crew.pair
         self._connection = http.client.HTTPConnection("127.0.0.1", crew.pair.port, timeout=60)
         self._connection.connect()
         sent = {"X-Cashu": token.encode(), "Content-Type": "application/json", **headers}
@@ -139,6 +150,7 @@ class Call:
         """Kill the process that has this connection."""
         pid = self._worker()
         os.kill(pid, signal.SIGKILL)
+        self._crew.killed += 1
 
     def hang_up(self) -> None:
         self._connection.close()
@@ -230,6 +242,7 @@ def test_a_live_stream_whose_worker_is_killed_costs_what_was_noted_of_it(
 def test_a_token_sent_many_times_to_both_gateways_is_served_once(
     crew: Crew, other: Shop, purse: Purse
 ) -> None:
+    crew.wait_for_workers()
     token = purse.token(PAID)
     with Shop(crew.pair.url, other.upstream) as pair, ThreadPoolExecutor(50) as pool:
         replies = list(pool.map(lambda n: (pair, other)[n % 2].buy(token, lasting(0.3)), range(50)))
