@@ -26,6 +26,7 @@ from otrta_wallet.decisions import Verdict
 from otrta_wallet.errors import MintUnreachable, OutcomeUnknown, TokenSpent
 from otrta_wallet.executor import Executor
 from otrta_wallet.mint_book import MintBook
+from otrta_wallet.reach import plan_for_token
 from otrta_wallet.records import Operation, new_operation
 from otrta_wallet.stock import parts_of
 from otrta_wallet.transactions import Transactions
@@ -141,8 +142,9 @@ class Batches:
         batch = new_operation("batch", waiting[0].mint, waiting[0].unit, saved, -saved, now)
         net = sum(operation.amount for operation in waiting) + saved
         amounts = parts_of(conn, batch.mint, batch.unit, keyset.keys, net, wanted)
-        journal.begin(conn, self._seed, batch, inputs, keyset, [(amount, None) for amount in amounts])
+        journal.create(conn, batch, inputs)
         journal.note_members(conn, batch.id, [operation.id for operation in waiting])
+        plan_for_token(conn, self._seed, batch.id, keyset, [(amount, None) for amount in amounts])
         return batch
 
     async def _end(
@@ -183,7 +185,7 @@ class Batches:
                 place = operation.mint, operation.unit
                 amounts = parts_of(conn, *place, keyset.keys, operation.amount, wanted)
                 planned = [(amount, None) for amount in amounts]
-                journal.plan_outputs(conn, self._seed, operation.id, keyset, planned)
+                plan_for_token(conn, self._seed, operation.id, keyset, planned)
 
         await self._db.run(plan)
         return None

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from otrta_core import P2PK, LockError, Proof, split_amount, split_for_change
-from otrta_core.curve import ORDER
 from otrta_wallet import journal, store
 from otrta_wallet.errors import WalletError
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.outputs import GivenSecret
 from otrta_wallet.own_swaps import OwnSwaps
+from otrta_wallet.reach import blinding_factor
 from otrta_wallet.records import Operation, Transfer, new_operation
 from otrta_wallet.transactions import Transactions
 
@@ -60,7 +60,7 @@ class LockedSends:
             store.save_transfer(conn, transfer, memo=memo, with_dleq=with_dleq)
             operation = new_operation("lock", mint, unit, amount + rest, fee, now, reference=transfer.id)
             locked = [
-                GivenSecret(part, transfer.id, lock.secret(secrets.token_hex(16)), _blinding_factor())
+                GivenSecret(part, transfer.id, lock.secret(secrets.token_hex(16)), blinding_factor())
                 for part in split_amount(amount, keyset.keys)
             ]
             change = [(part, None) for part in split_for_change(rest, keyset.keys)]
@@ -73,7 +73,3 @@ class LockedSends:
         if not made:
             raise WalletError("the token was made and is gone: somebody took it back meanwhile")
         return made[0]
-
-
-def _blinding_factor() -> str:
-    return f"{1 + secrets.randbelow(ORDER - 1):064x}"

@@ -18,6 +18,7 @@ from otrta_wallet.batches import MAX_INPUTS
 from otrta_wallet.errors import NotEnoughFunds
 from otrta_wallet.executor import Executor
 from otrta_wallet.mint_book import MintBook
+from otrta_wallet.reach import out_of_reach
 from otrta_wallet.records import Operation, new_operation
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.transactions import Transactions
@@ -75,9 +76,16 @@ class OwnSwaps:
                     return done
 
     async def move(
-        self, mint: str, unit: str, keyset_ids: frozenset[str], choose: at_hand.Choose, plan: Plan
+        self, mint: str, unit: str, keyset_ids: frozenset[str] | None, choose: at_hand.Choose, plan: Plan
     ) -> Operation | None:
-        """Swap what ``choose`` takes of the available proofs of some keysets; None where it takes nothing.
+        """Swap what ``choose`` takes of the available proofs; None where it takes nothing.
+
+        Args:
+            mint: at which.
+            unit: of the proofs.
+            keyset_ids: of which keysets; None for all.
+            choose: as of ``at_hand.take``.
+            plan: of the swap.
 
         Raises:
             the errors of ``Executor.carry_out``.
@@ -87,6 +95,26 @@ class OwnSwaps:
             taken = at_hand.take(conn, mint, unit, choose, only_keysets=keyset_ids)
             return None if taken is None else _reserve(conn, now, taken, plan)
 
+        return await self._swap_prepared(mint, unit, prepare)
+
+    async def move_out_of_reach(self, mint: str, unit: str, plan: Plan) -> Operation | None:
+        """Swap available proofs that no seed gives; None where there are none that are worth it.
+
+        Raises:
+            the errors of ``Executor.carry_out``.
+        """
+
+        def prepare(conn: Connection, now: float) -> Operation | None:
+            found = out_of_reach(conn, mint, unit, MAX_INPUTS)
+            fee = input_fee(found, at_hand.fees(conn, mint))
+            is_worth_it = sum(proof.amount for proof in found) > fee
+            return _reserve(conn, now, Taken(found, fee), plan) if is_worth_it else None
+
+        return await self._swap_prepared(mint, unit, prepare)
+
+    async def _swap_prepared(
+        self, mint: str, unit: str, prepare: Callable[[Connection, float], Operation | None]
+    ) -> Operation | None:
         async with self._locks[mint, unit]:
             begun = await self._db.run(prepare)
             return None if begun is None else await self._executor.carry_out(begun)

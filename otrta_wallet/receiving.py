@@ -14,12 +14,9 @@ from otrta_wallet.errors import OutcomeUnknown, TokenPartlyTaken
 from otrta_wallet.executor import Executor
 from otrta_wallet.incoming import Incoming, refuse_early
 from otrta_wallet.mint_book import MintBook
+from otrta_wallet.reach import ASK_FIRST_AFTER, plan_for_token
 from otrta_wallet.records import Operation, OperationKind
 from otrta_wallet.transactions import Transactions
-
-ASK_FIRST_AFTER = 150
-"""After so many counters in a row that came to nothing a token's state is asked for before more are taken:
-a restore finds what comes after a gap only as far as it looks."""
 
 Also = Callable[[Connection, float, Operation], None]
 
@@ -66,7 +63,7 @@ class Receiving:
             if not asked and store.unsigned_run(conn, keyset.id) >= ASK_FIRST_AFTER:
                 return None
             operation = take_token(conn, now, incoming, "receive", "prepared", reference)
-            journal.plan_outputs(conn, self._seed, operation.id, keyset, amounts)
+            plan_for_token(conn, self._seed, operation.id, keyset, amounts)
             if also is not None:
                 also(conn, now, operation)
             return operation
@@ -88,7 +85,7 @@ class Receiving:
         def prepare(conn: Connection, now: float) -> bool:
             if not journal.set_state(conn, operation_id, was="stored", now_is="prepared", now=now):
                 return False
-            journal.plan_outputs(conn, self._seed, operation_id, keyset, amounts)
+            plan_for_token(conn, self._seed, operation_id, keyset, amounts)
             return True
 
         begun = await self._db.run(prepare)

@@ -197,6 +197,8 @@ def _by_itself(tally: _Tally | None = None) -> Iterator[None]:
 async def _keep_up(upkeep: Upkeep, mint: str, tally: _Tally) -> None:
     with _by_itself():
         tally.finished += await upkeep.move_off_old_keysets(mint)
+    with _by_itself():
+        tally.finished += await upkeep.keep_in_reach(mint)
 
 
 async def _look_at(wallet: Wallet, mint: str, transfers: Sequence[Transfer]) -> None:

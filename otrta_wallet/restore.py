@@ -26,7 +26,7 @@ EMPTY_BATCHES = 30
 """After how many batches in a row of which the mint knows nothing a keyset counts as looked through.
 
 Other wallets stop after 3. Here each token that its mint refuses leaves numbers unused, and strangers send
-such tokens: some 200 in a row would be needed to hide what comes after them.
+such tokens: ``otrta_wallet.reach`` sees to it that they never leave a third as many.
 """
 
 LEFT_BEHIND_S = 60.0

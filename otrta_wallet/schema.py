@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 LOCAL = "local"
@@ -129,6 +130,12 @@ outputs = Table(
     Column("secret", Text),  # one that states a lock
     Column("r", String),  # the blinding factor of such a secret
     UniqueConstraint("keyset_id", "counter"),
+    Index(
+        "outputs_given",
+        "secret",
+        sqlite_where=text("secret IS NOT NULL"),
+        postgresql_where=text("secret IS NOT NULL"),
+    ),
 )
 
 quotes = Table(

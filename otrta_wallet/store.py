@@ -111,15 +111,24 @@ def give_back_counters(conn: Connection, operation_id: str) -> None:
             conn.execute(update(keysets).where(*unchanged).values(counter=first))
 
 
-def unsigned_run(conn: Connection, keyset_id: str) -> int:
-    """Return how many counters have been taken since the last one that the mint is known to have signed."""
+def unsigned_run(conn: Connection, keyset_id: str, *, lock: bool = False) -> int:
+    """Return how many counters have been taken since the last one that the mint is known to have signed.
+
+    With ``lock`` nobody else takes any until the transaction ends.
+    """
+    taken = select(keysets.c.counter).where(keysets.c.id == keyset_id)
+    counter = conn.execute(taken.with_for_update() if lock else taken).scalar_one()
     query = (
         select(outputs.c.counter)
         .join(operations, operations.c.id == outputs.c.operation_id)
-        .where(outputs.c.keyset_id == keyset_id, outputs.c.counter.is_not(None), operations.c.state == "done")
+        .where(
+            outputs.c.keyset_id == keyset_id,
+            outputs.c.counter.is_not(None),
+            outputs.c.amount > 0,  # a blank without one came back unsigned
+            operations.c.state == "done",
+        )
     )
     signed = conn.execute(query.order_by(outputs.c.counter.desc()).limit(1)).scalar()
-    counter = conn.execute(select(keysets.c.counter).where(keysets.c.id == keyset_id)).scalar_one()
     return int(counter) - (0 if signed is None else signed + 1)
 
 

@@ -1,7 +1,7 @@
-"""Moving e-cash off keysets that end: it is swapped to one that does not (NUT-02)."""
+"""Moving e-cash to where it lasts: off keysets that end (NUT-02), into the reach of a restore (NUT-13)."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -10,6 +10,7 @@ from otrta_core.selection import ride_along
 from otrta_wallet import store
 from otrta_wallet.mint_book import MintBook, ends_soon
 from otrta_wallet.own_swaps import OwnSwaps
+from otrta_wallet.reach import BRIDGE_AFTER, cheapest
 from otrta_wallet.records import MintBalance
 from otrta_wallet.transactions import Transactions
 
@@ -49,7 +50,7 @@ class Upkeep:
         self._db = transactions
         self._mints = mints
         self._swaps = swaps
-        self._not_before: dict[str, float] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
 
     async def move_off_old_keysets(self, mint: str) -> int:
         """Swap the proofs of keysets that money should not stay on, and return how many swaps that took.
@@ -61,13 +62,35 @@ class Upkeep:
             WalletError: it makes no new e-cash in a unit.
             the errors of ``Executor.carry_out``. After any of them the mint is left alone for a while.
         """
-        if time.monotonic() < self._not_before.get(mint, float("-inf")):
+        return await self._unless_it_failed("old keysets", mint, self._move)
+
+    async def keep_in_reach(self, mint: str) -> int:
+        """Swap what a restore would not find, and end long runs of counters; returns how many swaps.
+
+        Raises:
+            as ``move_off_old_keysets``.
+        """
+        return await self._unless_it_failed("reach", mint, self._bring_into_reach)
+
+    async def _unless_it_failed(self, what: str, mint: str, work: Callable[[str], Awaitable[int]]) -> int:
+        if time.monotonic() < self._not_before.get((what, mint), float("-inf")):
             return 0
         try:
-            return await self._move(mint)
+            return await work(mint)
         except OtrtaError:
-            self._not_before[mint] = time.monotonic() + LIST_EVERY_S
+            self._not_before[what, mint] = time.monotonic() + LIST_EVERY_S
             raise
+
+    async def _bring_into_reach(self, mint: str) -> int:
+        swaps = 0
+        for unit in [b.unit for b in await self._db.run(_balances) if b.mint == mint and b.available]:
+            target = await self._mints.active_keyset(mint, unit)
+            plan = self._swaps.into_change(mint, target, REFERENCE)
+            while await self._swaps.move_out_of_reach(mint, unit, plan) is not None:
+                swaps += 1
+            if await self._db.run(_run, target.id) >= BRIDGE_AFTER:
+                swaps += await self._swaps.move(mint, unit, None, cheapest, plan) is not None
+        return swaps
 
     async def _move(self, mint: str) -> int:
         units = [b.unit for b in await self._db.run(_balances) if b.mint == mint and b.available]
@@ -90,3 +113,7 @@ class Upkeep:
 
 def _balances(conn: Connection, _now: float) -> list[MintBalance]:
     return store.balances(conn)
+
+
+def _run(conn: Connection, _now: float, keyset_id: str) -> int:
+    return store.unsigned_run(conn, keyset_id)

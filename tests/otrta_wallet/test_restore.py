@@ -23,7 +23,7 @@ from otrta_wallet import (
     store,
 )
 from otrta_wallet.executor import LANDS_WITHIN_S
-from otrta_wallet.receiving import ASK_FIRST_AFTER
+from otrta_wallet.reach import ASK_FIRST_AFTER
 from otrta_wallet.restore import EMPTY_BATCHES, LEFT_BEHIND_S
 from otrta_wallet.schema import keysets, proofs
 from otrta_wallet.schema import scans as scans_table

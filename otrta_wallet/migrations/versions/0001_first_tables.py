@@ -202,6 +202,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("operation_id", "position"),
         sa.UniqueConstraint("keyset_id", "counter"),
     )
+    op.create_index(
+        "outputs_given",
+        "outputs",
+        ["secret"],
+        unique=False,
+        sqlite_where=sa.text("secret IS NOT NULL"),
+        postgresql_where=sa.text("secret IS NOT NULL"),
+    )
     op.create_table(
         "workers",
         sa.Column("id", sa.String(), nullable=False),
