@@ -11,9 +11,18 @@ from otrta_wallet.closing import WATCH_S
 from otrta_wallet.custody import HELD_S
 from otrta_wallet.executor import LANDS_WITHIN_S
 from otrta_wallet.polling import next_look
+from otrta_wallet.schema import ProofStatus
 from tests.fault_proxy import LOCKED, NOT_THESE, Fault, fault_proxy
 from tests.otrta_wallet.lightning import LIGHTNING_FEE, RESERVE_MSAT, offer
-from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, pending, top_up
+from tests.otrta_wallet.reckoning import (
+    accounted_for,
+    assert_really_there,
+    available,
+    paid_out,
+    pending,
+    states_at_the_mint,
+    top_up,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +94,9 @@ async def test_a_payment_that_lands_after_it_was_given_up_is_found(alice, networ
     clock.ahead_s += LANDS_WITHIN_S + 1
     await alice.recover()
     assert network.forward(in_flight)[0] == 200
+    # between landing and the next look the mint calls spent what the wallet does not, and the sums hold
+    assert "SPENT" in await states_at_the_mint(alice, ProofStatus.AVAILABLE)
+    assert (await accounted_for(alice), await paid_out(alice)) == (MINTED, 0)
     assert (await alice.recover()).finished == 1
     assert (await alice.melt_status(quote_id)).state == "paid"
     await assert_paid(alice, network)
