@@ -76,10 +76,14 @@ def read_form(content_type: str, body: bytes) -> Form:
         InvalidRequest: it is no such form, is cut off, has too many or too large parts, names that are not
             UTF-8, or an empty file.
     """
+    boundary = _boundary(content_type)
+    if body.count(b"\r\n--" + boundary) > MAX_PARTS + 1:
+        # the parser goes through what follows each of them byte by byte
+        raise InvalidRequest(f"send at most {MAX_PARTS} parts in a form")
     parts = _Parts()
     try:
         parser = MultipartParser(
-            _boundary(content_type),
+            boundary,
             {
                 "on_part_begin": parts.begin,
                 "on_header_field": parts.header_field,

@@ -306,6 +306,14 @@ def test_reading_takes_time_in_proportion_to_the_size(piece: bytes, where: str) 
     assert seconds(8 << 20) < 1.0 + 16 * seconds(1 << 20)
 
 
+def test_a_file_that_is_full_of_boundaries_is_refused_unread() -> None:
+    data = b"\r\n--B!" * (MAX_PARTS + 1)
+    with pytest.raises(InvalidRequest, match="parts"):
+        read(part("file", data, filename="a.mp3"))
+    few = b"\r\n--B!" * 3
+    assert read(part("file", few, filename="a.mp3")).files[0].content == few
+
+
 def test_a_files_content_is_the_very_bytes() -> None:
     data = bytes(range(256)) * 4096
     sent = read(part("file", data, filename="a.mp3"))
