@@ -211,7 +211,9 @@ def litellm_config(redeem: str | None) -> dict[str, Any]:
     return config
 
 
-def measure(rounds: int, kinds: Sequence[str]) -> dict[str, Any]:
+def measure(
+    rounds: int, kinds: Sequence[str], clients_of: Sequence[int], models: Sequence[str]
+) -> dict[str, Any]:
     """Measure all cells and return the figures, the ratios first."""
     cells: dict[tuple[str, str, int], Cell] = {}
     with tempfile.TemporaryDirectory() as name, parts(Path(name), kinds) as running:
@@ -225,10 +227,11 @@ def measure(rounds: int, kinds: Sequence[str]) -> dict[str, Any]:
         info = httpx.get(f"{running.gated.url}/v1/cashu/info", trust_env=False, timeout=60).json()
         pubkey = info["lock"].get("pubkey", "")
         for number in range(rounds + 1):
-            for model in MODELS:
-                for clients, count in CALLS.items():
+            for model in models:
+                for clients in clients_of:
+                    count = CALLS[clients]
                     for kind in kinds:
-                        if kind == "swap" and model != "mock-0":
+                        if kind == "swap" and model != models[0]:
                             continue
                         calls = running.calls(kind, model, count, amount, pubkey)
                         warming = number == 0
@@ -274,9 +277,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", default=",".join(KINDS), help="those to measure, with commas between")
+    parser.add_argument("--clients", default=",".join(map(str, CALLS)), help="how many at once, likewise")
+    parser.add_argument("--models", default=",".join(MODELS), help="the models, likewise")
     parser.add_argument("--json", type=Path, help="a file that takes the figures")
     given = parser.parse_args()
-    text = json.dumps(measure(given.rounds, given.kinds.split(",")), indent=2)
+    clients = [int(number) for number in given.clients.split(",")]
+    found = measure(given.rounds, given.kinds.split(","), clients, given.models.split(","))
+    text = json.dumps(found, indent=2)
     print(text)
     if given.json:
         given.json.write_text(text + "\n")

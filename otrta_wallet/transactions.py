@@ -47,6 +47,8 @@ class Transactions:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
+        # SQLite lets one write at a time, and who finds it busy sleeps blindly: here the next follows at once
+        self._threads = 1 if engine.dialect.name == "sqlite" else _THREADS
         self._limiter: anyio.CapacityLimiter | None = None
 
     def now(self) -> float:
@@ -70,7 +72,7 @@ class Transactions:
             whatever ``work`` raises.
         """
         if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(_THREADS)
+            self._limiter = anyio.CapacityLimiter(self._threads)
 
         def transaction() -> _T:
             with self._engine.begin() as connection:
