@@ -1,7 +1,8 @@
 """Passing LiteLLM's answer on: held back until its change is known, or live with the change in comments."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum, auto
 
 import anyio
@@ -34,7 +35,7 @@ SEND_WITHIN_S = 120.0
 
 
 class HeldBytes:
-    """Counts the bytes of all answers that are held back in this process."""
+    """Counts the bytes of all bodies that this process keeps: those of its calls, and answers held back."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -44,6 +45,15 @@ class HeldBytes:
     def full(self) -> bool:
         """Whether a new call has to be turned away."""
         return self.total >= self.limit
+
+    @contextmanager
+    def more(self, count: int) -> Iterator[None]:
+        """Count so many more for a while."""
+        self.total += count
+        try:
+            yield
+        finally:
+            self.total -= count
 
 
 class _Mode(Enum):

@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 import anyio
 import structlog
 
-from otrta_core import InvalidRequest, OtrtaError
+from otrta_core import InvalidRequest, OtrtaError, Token
 from otrta_litellm.admission import ADMISSION, Admission
 from otrta_litellm.answers import GateError, refusal
 from otrta_litellm.asgi import App, Message, Receive, Scope, Send
@@ -65,7 +65,12 @@ class Sale:
         gateway = self._gateway
         offered = checkout.acceptance.read_token(tokens_of(scope["headers"])) if way is Way.BUY else None
         body = await read_body(receive, gateway.settings, gateway.held)
-        sent = Sent(scope["path"], _content_type(scope), body)
+        with gateway.held.more(len(body)):
+            return await self._look(checkout, Sent(scope["path"], _content_type(scope), body), offered)
+
+    async def _look(self, checkout: Checkout, sent: Sent, offered: Token | None) -> tuple[Terms, Tender]:
+        """Price a call and look at its token."""
+        gateway = self._gateway
         if offered is None:
             raise checkout.acceptance.payment_required(checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S))
         try:
@@ -126,7 +131,8 @@ class Sale:
                         outbound = checkout.quotes.outbound(terms, payment)
                         hears = live and not relay.outlives_caller
                         replay = _replay(outbound.body, receive if hears else None)
-                        await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
+                        with gateway.held.more(len(outbound.body)):
+                            await self._app(_paid_scope(scope, admission, outbound), replay, relay.receive)
                     except Exception as error:
                         # its text may hold the answer; the payment is settled and answered all the same
                         _log.warning("call_failed", payment=payment.id, error=type(error).__name__)

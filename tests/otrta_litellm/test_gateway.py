@@ -5,6 +5,7 @@ import socket
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 
 from otrta_cli.processes import Running
@@ -81,6 +82,30 @@ async def test_bodies_that_are_being_read_count_as_held(place: str, mint: Runnin
         assert (await Caller(None, body=big).call(answers(), gateway)).code == "overloaded"
         assert gateway.held.total == 0
         assert (await Caller(None).call(answers(), gateway)).status == 402
+
+
+async def test_a_calls_body_counts_as_held_until_the_call_is_over(
+    place: str, mint: Running, purse: Purse
+) -> None:
+    big = json.dumps({"model": "demo-chat", "messages": [{"role": "user", "content": "x" * 3000}]}).encode()
+    async with opened(place, mint.url, buffer_total_bytes=5000) as gateway:
+        begun, let_go = anyio.Event(), anyio.Event()
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            await let_go.wait()
+            await answers()(scope, receive, send)
+
+        first, token = Caller(purse.token(PAID), body=big), purse.token(PAID)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first.call, slow, gateway)
+            await begun.wait()
+            second = await Caller(token, body=big).call(answers(), gateway)
+            let_go.set()
+        assert (first.status, second.status, second.code) == (200, 503, "overloaded")
+        assert gateway.held.total == 0
+        assert await state_of(gateway, token) is None
+        assert (await Caller(token, body=big).call(answers(), gateway)).status == 200
 
 
 async def test_a_gateway_that_is_not_ready_says_so(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
