@@ -167,6 +167,7 @@ def settle(
 
 
 def _known_as(conn: Connection, status: ProofStatus, states: Mapping[str, ProofState]) -> list[Proof]:
+    store.lock_proofs(conn, states)  # another worker may be spending them while their mint was asked
     known = store.proofs_by_y(conn, list(states)).values()
     return [proof for proof, known_as, _ in known if known_as is status]
 

@@ -1,5 +1,6 @@
 """The store's rules: proofs move all together or not at all, counters are taken once, sums are exact."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from otrta_core import KeysetError, Token, TokenError
-from otrta_wallet import TokenPending, TokenSpent, journal, store
+from otrta_wallet import TokenPending, TokenSpent, journal, scans, store
 from otrta_wallet.custody import hand_out, let_go, take_in
 from otrta_wallet.schema import ProofStatus, metadata
 from otrta_wallet.wallet import VERSION_TABLE
@@ -234,3 +235,27 @@ def test_settings_are_replaced(conn):
     for value in ("a", "b"):
         store.put_setting(conn, "name", value)
     assert (store.get_setting(conn, "name"), store.get_setting(conn, "other")) == ("b", None)
+
+
+def test_what_another_worker_spends_while_a_restore_ends_is_left_to_it(url, store_kind):
+    ours = proof(8)
+    with transaction(url) as conn:
+        store.add_mint(conn, MINT, None, NOW)
+        store.save_keysets(conn, MINT, [KEYSET])
+        put(conn, [ours], ProofStatus.AVAILABLE)
+
+    def end_restore():
+        with transaction(url) as conn:
+            return scans.close(conn, NOW, MINT, {ours.Y: "SPENT"})
+
+    with ThreadPoolExecutor() as threads:
+        with transaction(url) as conn:
+            was, now_is = ProofStatus.AVAILABLE, ProofStatus.RESERVED
+            store.move_proofs(conn, [ours.Y], was=was, now_is=now_is, holder="other", now=NOW)
+            ended = threads.submit(end_restore)
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while store_kind == "postgresql" and not conn.execute(waiting).scalar_one():
+                assert not ended.done()
+        assert ended.result() == ([], {})
+    with transaction(url) as conn:
+        assert statuses(conn)[ours.secret] == (ProofStatus.RESERVED, "other")
