@@ -11,8 +11,8 @@ from otrta_core import OtrtaError, Unit
 from otrta_litellm import payout_rows
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.payout_rows import Payout
-from otrta_litellm.schema import PaymentState, payments
-from otrta_wallet import store
+from otrta_litellm.schema import PaymentState, losses, payments
+from otrta_wallet import at_hand, journal, store
 from otrta_wallet.schema import ProofStatus, operations, proofs
 
 MOST_ROWS: Final = 1000
@@ -139,11 +139,13 @@ _COLUMNS: Final = (
     "float_msat",
     "free_msat",
     "pending_msat",
+    "locked_waiting_msat",
     "owed_msat",
     "running_msat",
     "change_out_msat",
     "earned_msat",
     "lost_msat",
+    "locked_lost_msat",
     "input_fees_msat",
     "swap_fees_msat",
     "paid_out_msat",
@@ -175,11 +177,24 @@ def _balance(conn: Connection) -> list[dict[str, Any]]:
         by_place.setdefault(place, {}).update(paid_out_msat=paid, payout_fees_msat=fee)
     for there in store.balances(conn):
         unit = Unit.parse(there.unit)
-        pending = unit.to_msat(there.pending + there.dust)
+        at_hand_msat = unit.to_msat(at_hand.worth(conn, there.mint, there.unit))
+        all_msat = unit.to_msat(there.available + there.pending + there.dust)
         by_place.setdefault((there.mint, there.unit), {}).update(
-            float_msat=unit.to_msat(there.available),
-            pending_msat=pending - _handed_out(conn, there.mint, unit),
+            float_msat=at_hand_msat,
+            pending_msat=all_msat - at_hand_msat - _handed_out(conn, there.mint, unit),
         )
+    for waiting in journal.offline(conn):
+        sums = by_place.setdefault((waiting.mint, waiting.unit), {})
+        worth = Unit.parse(waiting.unit).to_msat(waiting.amount)
+        sums["locked_waiting_msat"] = sums.get("locked_waiting_msat", 0) + worth
+    not_redeemed = (
+        select(payments.c.mint, payments.c.unit, func.sum(losses.c.amount_msat))
+        .join(losses, losses.c.payment_id == payments.c.id)
+        .where(~losses.c.made_good)
+        .group_by(payments.c.mint, payments.c.unit)
+    )
+    for mint, unit, lost in conn.execute(not_redeemed):
+        by_place.setdefault((mint, unit), {})["locked_lost_msat"] = int(lost)
     found = []
     for (mint, unit_word), sums in sorted(by_place.items()):
         free = max(0, payout_rows.free_msat(conn, mint, unit_word))

@@ -18,11 +18,12 @@ from otrta_core.requests import PAYABLE_PATHS
 from otrta_litellm.admin import ADMIN
 from otrta_litellm.desk import ACTIONS
 from otrta_litellm.settings import GatewaySettings, load_settings
+from otrta_litellm.way import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/gateway.md").read_text("utf-8")
 ROWS = re.findall(r"^\| `([a-z_.]+)` \| ([^|]+) \| ", PAGE, re.MULTILINE)
-BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"```yaml\n(callback_settings:.*?)```", PAGE, re.DOTALL)
 EXAMPLES = sorted((ROOT / "config").glob("litellm*.yaml"))
 ENVIRON = {
     "OTRTA_GATEWAY_STORE": "postgresql://otrta@db/otrta",
@@ -96,6 +97,14 @@ def test_the_commands_and_options_that_it_names_exist() -> None:
 def test_the_operators_routes_that_it_names_are_those() -> None:
     told = PAGE.partition(f"`GET {ADMIN}")[2].partition(".\n")[0]
     assert set(re.findall(r"(?:^|`)([a-z]+(?:/[a-z]+)?)`", told)) == set(ACTIONS)
+
+
+def test_the_figures_that_it_names_are_there() -> None:
+    source = (ROOT / "otrta_litellm/metrics.py").read_text("utf-8")
+    named = set(re.findall(r"`(otrta_[a-z_]+)`", PAGE))
+    assert len(named) >= 3
+    assert [name for name in named if f'"{name}"' not in source] == []
+    assert METRICS in PAGE
 
 
 def test_the_files_that_it_names_exist() -> None:

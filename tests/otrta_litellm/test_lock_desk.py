@@ -13,6 +13,7 @@ from sqlalchemy import update
 from otrta_cli.processes import Running
 from otrta_core import P2PK, PaymentRequest, Token, schnorr, split_amount
 from otrta_litellm import gateway as module
+from otrta_litellm.desk import Desk as OperatorsDesk
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.ledger import earnings_msat, holdings_msat, losses_msat, swaps_msat
 from otrta_litellm.schema import PaymentState
@@ -108,6 +109,8 @@ async def test_locked_tokens_are_served_while_their_mint_is_away_and_redeemed_la
     assert desk.purse.states(tokens[1]) == {"UNSPENT"}
     await swapped(desk.gateway)
     desk.assert_even()
+    balance = await OperatorsDesk(desk.gateway).balance()
+    assert balance["locked_waiting_msat"] == 2 * PAID
     desk.proxy.reset()
     with anyio.fail_after(30):
         while {state for token in tokens for state in desk.purse.states(token)} != {"SPENT"}:
@@ -163,6 +166,8 @@ async def test_a_locked_token_that_its_mint_let_somebody_else_spend_is_a_loss(de
     assert (await desk.buy(token)).status == 200
     await swapped(desk.gateway)
     desk.assert_even(lost=PAID)
+    balance = await OperatorsDesk(desk.gateway).balance()
+    assert (balance["locked_waiting_msat"], balance["locked_lost_msat"]) == (0, PAID)
     refused = await desk.buy(desk.token())
     assert (refused.status, refused.code) == (400, "lock_not_accepted")
     assert (await desk.buy(desk.purse.token(PAID))).status == 200
