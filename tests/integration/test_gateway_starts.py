@@ -10,7 +10,8 @@ import pytest
 
 from otrta_cli.processes import config_dir, environment, free_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+"""Two workers import LiteLLM twice beside their supervisor: on a busy machine that takes minutes."""
 
 # What an operator might load beside us, and what a LiteLLM that is built otherwise might do.
 STRANGER = """
@@ -49,7 +50,7 @@ def started(home: Path, config: Path, *options: str, **settings: str) -> tuple[i
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=540,
     )
     # what is left of it would still listen
     socket.create_server(("127.0.0.1", port)).close()
