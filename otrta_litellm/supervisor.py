@@ -10,10 +10,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, NoReturn
 
+KILLED_WITHIN_S: Final = 2.0
 STARTUP_FAILED: Final = 3  # uvicorn's and gunicorn's code for "do not start this worker again"
 
 
@@ -24,12 +27,13 @@ def refuse_start(message: str) -> NoReturn:
     closing. Where another worker was faster, it has said why.
     """
     supervisor = multiprocessing.parent_process()
-    if supervisor is None or supervisor.is_alive():
-        sys.stdout.flush()
-        sys.stderr.write(f"otrta: {' '.join(message.split())}\n")
-        sys.stderr.flush()
-        _kill(supervisor)
-    os._exit(STARTUP_FAILED)
+    with _one_at_a_time():
+        if supervisor is None or supervisor.is_alive():
+            sys.stdout.flush()
+            sys.stderr.write(f"otrta: {' '.join(message.split())}\n")
+            sys.stderr.flush()
+            _kill(supervisor)
+        os._exit(STARTUP_FAILED)
 
 
 def end_with_supervisor() -> None:
@@ -52,8 +56,20 @@ def _follow(supervisor: BaseProcess) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one worker of this installation refuse at a time, so that the next one sees what came of it."""
+    with suppress(OSError, ImportError):
+        import fcntl
+
+        # held until the process ends; a file that every worker can read is enough
+        fcntl.flock(os.open(__file__, os.O_RDONLY), fcntl.LOCK_EX)
+    yield
+
+
 def _kill(supervisor: BaseProcess | None) -> None:
     # nothing gentler ends it with a code above 0; as the first process of a container it cannot be killed
     # from here, and then stops by itself
     if supervisor is not None and supervisor.pid is not None:
         os.kill(supervisor.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        supervisor.join(KILLED_WITHIN_S)

@@ -42,6 +42,16 @@ def test_a_worker_that_refuses_ends_its_supervisor_and_the_others(tmp_path: Path
     assert refused.returncode == -signal.SIGKILL
 
 
+def test_workers_that_refuse_at_once_say_so_once(tmp_path: Path) -> None:
+    # each waits until all are there
+    meet = f"open(f'{tmp_path}/{{os.getpid()}}.here', 'w')"
+    here = f"len(__import__('glob').glob('{tmp_path}/*.here'))"
+    wait = f"[time.sleep(0.01) for _ in iter(lambda: {here} < 4, False)]"
+    refused = run(tmp_path / "all.py", f"{meet}\n    {wait}\n    refuse_start('no')", "main(4)")
+    assert refused.communicate(timeout=60) == ("", "otrta: no\n")
+    assert refused.returncode == -signal.SIGKILL
+
+
 def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
     work = "end_with_supervisor()\n    print('here', flush=True)\n    time.sleep(600)"
     supervisor = run(tmp_path / "killed.py", work, "main(1)")
