@@ -37,6 +37,18 @@ def routes(shop: Shop) -> list[tuple[str, str]]:
     return sorted({(method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in pairs})
 
 
+def test_every_path_by_which_litellm_serves_a_kind_sells_it(shop: Shop) -> None:
+    described = shop.ask(method="GET", path="/openapi.json", headers=KEY).json["paths"]
+    names: dict[str, set[str]] = {}
+    for path, methods in described.items():
+        if "post" in methods:
+            names.setdefault(methods["post"]["summary"], set()).add(re.sub(r"\{[^}]*\}", "x", path))
+    sold = {name: paths for name, paths in names.items() if any(map(find_payable, paths))}
+    missing = {name: paths for name, paths in sold.items() if not all(map(find_payable, paths))}
+    assert len(sold) >= 10
+    assert missing == {}
+
+
 def test_by_default_nothing_is_open(shop: Shop, token: Token) -> None:
     shop.forget_calls()
     served = [
