@@ -34,7 +34,7 @@ STEPS = tuple(product(("commit", "post"), ("before", "after")))
 # what a recovery finds open: a swap that the mint has made, one that it has never heard of
 RECOVERIES = {"recover-made": Kill("post", "after", 1), "recover-unmade": Kill("post", "before", 1)}
 OPERATIONS = (*ACTS, *RECOVERIES)
-MOST_STEPS = 13
+MOST_STEPS = 30
 # by operation two kinds of step, and which of these it is
 SAMPLE = (((3, 1), (0, 1)), ((3, 1), (1, 2)), ((3, 1),), ((2, 1),), ((0, 2),))
 AT_RANDOM = 100 if LONG else 4

@@ -232,6 +232,8 @@ class Life(RuleBasedStateMachine):
                 for kept in await wallet.kept():
                     with suppress(OtrtaError):
                         await wallet.redeem(kept.id)
+            for wallet in wallets.values():
+                await wallet.recover()  # what the other one kept was a token of this one's
             for name, wallet in wallets.items():
                 for transfer in await wallet.transfers():
                     token = Token.parse(transfer.token)
