@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, NoReturn
 
-KILLED_WITHIN_S: Final = 2.0
+KILLED_WITHIN_S: Final = 10.0
 STARTUP_FAILED: Final = 3  # uvicorn's and gunicorn's code for "do not start this worker again"
 
 
@@ -72,4 +73,7 @@ def _kill(supervisor: BaseProcess | None) -> None:
     # from here, and then stops by itself
     if supervisor is not None and supervisor.pid is not None:
         os.kill(supervisor.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-        supervisor.join(KILLED_WITHIN_S)
+        # its end of each worker's pipe closes by itself; this comes after all of them
+        deadline = time.monotonic() + KILLED_WITHIN_S
+        while os.getppid() == supervisor.pid and time.monotonic() < deadline:
+            time.sleep(0.005)
