@@ -64,6 +64,8 @@ async def settle(
         taken = at_hand.take(conn, *place, pick, most=64, only_keysets=lasting)
         if taken is not None:
             _hand_over(conn, now, payment, taken.proofs, was=ProofStatus.AVAILABLE)
+            if change_float is not None:  # here, since a swap that is planned now sees these proofs gone
+                change_float.let_go(payment.id)
         return payments.load(conn, payment.id)
 
     def in_one_go(conn: Connection, now: float) -> Payment:

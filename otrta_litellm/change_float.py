@@ -8,6 +8,7 @@ call counts on: so it hardly ever takes a swap of its own, and the mint signs li
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 from otrta_core import Proof, pick_exact, split_for_change
 
@@ -23,34 +24,39 @@ class ChangeFloat:
     """
 
     _coming: dict[str, tuple[Place, int]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)  # transactions run in threads
     _needs: dict[str, tuple[Place, Counter[int]]] = field(default_factory=dict)
     _sums: dict[Place, Counter[int]] = field(default_factory=dict)
 
     def count_on(self, payment_id: str, mint: str, unit: str, net: int) -> None:
         """Note that a call begins of whose payment ``net`` will be left after the fee, in its unit."""
-        self._coming[payment_id] = (mint, unit), net
+        with self._lock:
+            self._coming[payment_id] = (mint, unit), net
 
     def set_out(self, payment_ids: Iterable[str | None]) -> None:
         """Note that the tokens of these calls are being swapped; those that were let go stay so."""
-        for payment_id in payment_ids:
-            if payment_id is not None and payment_id in self._coming:
-                place, net = self._coming.pop(payment_id)
-                needs = Counter(split_for_change(net))
-                self._needs[payment_id] = place, needs
-                self._sums.setdefault(place, Counter()).update(needs)
+        with self._lock:
+            for payment_id in payment_ids:
+                if payment_id is not None and payment_id in self._coming:
+                    place, net = self._coming.pop(payment_id)
+                    needs = Counter(split_for_change(net))
+                    self._needs[payment_id] = place, needs
+                    self._sums.setdefault(place, Counter()).update(needs)
 
     def let_go(self, payment_id: str) -> None:
         """Note that a call has its change, or gets none."""
-        self._coming.pop(payment_id, None)
-        place, needs = self._needs.pop(payment_id, (("", ""), Counter[int]()))
-        if needs:
-            left = self._sums[place]
-            left.subtract(needs)
-            self._sums[place] = +left
+        with self._lock:
+            self._coming.pop(payment_id, None)
+            place, needs = self._needs.pop(payment_id, (("", ""), Counter[int]()))
+            if needs:
+                left = self._sums[place]
+                left.subtract(needs)
+                self._sums[place] = +left
 
     def wanted(self, mint: str, unit: str) -> dict[int, int]:
         """Return how many proofs of each denomination the running calls count on."""
-        return dict(self._sums.get((mint, unit), {}))
+        with self._lock:
+            return dict(self._sums.get((mint, unit), {}))
 
     def pick(self, payment_id: str, place: Place, usable: Sequence[Proof], amount: int) -> list[Proof] | None:
         """Return proofs of exactly an amount, of those first that no other call counts on; None for none.
@@ -62,8 +68,9 @@ class ChangeFloat:
             amount: above zero, in the unit.
         """
         most = amount.bit_length()
-        others = Counter(self._sums.get(place, {}))
-        others.subtract(self._needs.get(payment_id, (place, Counter[int]()))[1])
+        with self._lock:
+            others = Counter(self._sums.get(place, {}))
+            others.subtract(self._needs.get(payment_id, (place, Counter[int]()))[1])
         free = []
         for proof in usable:
             if others[proof.amount] > 0:

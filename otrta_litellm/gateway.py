@@ -198,6 +198,13 @@ class Gateway:
             self.change_float.let_go(payment.id)
             self._locks.forget(payment.id)
 
+    def forget(self, payment_id: str) -> None:
+        """Note that a call is over: recovery settles its payment, should that be left to do."""
+        self.running.discard(payment_id)
+        self.change_float.let_go(payment_id)
+        if self._locks is not None:
+            self._locks.forget(payment_id)
+
     async def see_claims(self, payment: Payment) -> Payment:
         """Ask the mint whether a settled payment's change has been spent, and note it if so.
 

@@ -55,8 +55,7 @@ class Sale:
             try:
                 await self._serve(scope, receive, send, checkout, terms, taking)
             finally:
-                gateway.running.discard(taking.payment.id)
-                gateway.change_float.let_go(taking.payment.id)
+                gateway.forget(taking.payment.id)
 
     async def _agree(
         self, scope: Scope, receive: Receive, way: Way, checkout: Checkout

@@ -7,6 +7,7 @@ its end and go together. Nothing is ever delayed to fill a swap.
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import structlog
@@ -109,7 +110,7 @@ class SwapQueue:
         try:
             operations = [ticket.operation for ticket in tickets]
             self._float.set_out(operation.reference for operation in operations)
-            wanted = self._float.wanted(operations[0].mint, operations[0].unit)
+            wanted = partial(self._float.wanted, operations[0].mint, operations[0].unit)
             ended = await self._wallet.carry_out_together(operations, wanted=wanted)
             for ticket, result in zip(tickets, ended, strict=True):
                 ticket.end(result)

@@ -14,7 +14,7 @@ its fee is minus that. So the sums over all operations hold with a batch as with
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 from sqlalchemy import Connection
@@ -37,8 +37,10 @@ MAX_INPUTS = 500
 """Of one swap; mints take no more than 1,000."""
 
 Ended = Operation | OtrtaError
-Wanted = Mapping[int, int] | None
-"""How many proofs of each denomination there should be after a swap; see ``otrta_wallet.stock``."""
+Wanted = Callable[[], Mapping[int, int]] | None
+"""Says how many proofs of each denomination there should be after a swap (``otrta_wallet.stock``).
+
+It is asked in a thread, in the transaction that plans the swap."""
 
 
 class Batches:
@@ -141,7 +143,7 @@ class Batches:
         saved = sum(operation.fee for operation in waiting) - fee
         batch = new_operation("batch", waiting[0].mint, waiting[0].unit, saved, -saved, now)
         net = sum(operation.amount for operation in waiting) + saved
-        amounts = parts_of(conn, batch.mint, batch.unit, keyset.keys, net, wanted)
+        amounts = parts_of(conn, batch.mint, batch.unit, keyset.keys, net, wanted and wanted())
         journal.create(conn, batch, inputs)
         journal.note_members(conn, batch.id, [operation.id for operation in waiting])
         plan_for_token(conn, self._seed, batch.id, keyset, [(amount, None) for amount in amounts])
@@ -183,7 +185,7 @@ class Batches:
         def plan(conn: Connection, now: float) -> None:
             if journal.set_state(conn, operation.id, was="waiting", now_is="prepared", now=now):
                 place = operation.mint, operation.unit
-                amounts = parts_of(conn, *place, keyset.keys, operation.amount, wanted)
+                amounts = parts_of(conn, *place, keyset.keys, operation.amount, wanted and wanted())
                 planned = [(amount, None) for amount in amounts]
                 plan_for_token(conn, self._seed, operation.id, keyset, planned)
 

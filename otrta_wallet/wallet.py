@@ -5,7 +5,7 @@ cancelled call, a crash or a lost reply leaves a journalled operation that ``rec
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from otrta_core import P2PK, OtrtaError, Token
 from otrta_wallet import journal
-from otrta_wallet.batches import MAX_INPUTS, Batches
+from otrta_wallet.batches import MAX_INPUTS, Batches, Wanted
 from otrta_wallet.copies import catch_up
 from otrta_wallet.custody import close_transfer, take_token, undo_transfer
 from otrta_wallet.database import open_engine, sole_owner, upgrade
@@ -297,7 +297,7 @@ class Wallet(Reading):
         return await self._receiving.queue_again(operation_id)
 
     async def carry_out_together(
-        self, queued: Sequence[Operation], *, wanted: Mapping[int, int] | None = None
+        self, queued: Sequence[Operation], *, wanted: Wanted = None
     ) -> list[Operation | OtrtaError]:
         """Take queued tokens in the fewest swaps, and return for each how it ended.
 
@@ -306,8 +306,9 @@ class Wallet(Reading):
 
         Args:
             queued: by ``queue_receive``.
-            wanted: how many proofs of each denomination there should be at hand afterwards; None to make
-                those out of which any smaller amount can be paid, whatever is at hand.
+            wanted: says how many proofs of each denomination there should be at hand afterwards, in a thread
+                and in the transaction that plans a swap; None to make those out of which any smaller amount
+                can be paid, whatever is at hand.
         """
         return await self._batches.carry_out(queued, wanted=wanted)
 

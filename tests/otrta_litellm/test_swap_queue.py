@@ -1,6 +1,6 @@
 """The order in which tokens set out for their mints, before a wallet that ends swaps when it is told to."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,10 +27,10 @@ class Slow:
         self._gates: list[anyio.Event] = []
 
     async def carry_out_together(
-        self, queued: Sequence[Operation], *, wanted: Mapping[int, int]
+        self, queued: Sequence[Operation], *, wanted: Callable[[], Mapping[int, int]]
     ) -> list[Operation | OtrtaError]:
         self.swaps.append([operation.id for operation in queued])
-        self.wanted.append(wanted)
+        self.wanted.append(wanted())
         self._gates.append(anyio.Event())
         await self._gates[-1].wait()
         if self.broken is not None:
