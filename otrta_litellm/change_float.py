@@ -20,13 +20,16 @@ Place = tuple[str, str]
 class ChangeFloat:
     """What running calls count on, by their payments' ids. It holds no proofs itself.
 
-    A call counts on something from the moment on that its token sets out for the mint.
+    What a call counts on is to be made from the moment on that its token sets out for the mint, and kept from
+    others once its swap is done.
     """
 
     _coming: dict[str, tuple[Place, int]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)  # transactions run in threads
     _needs: dict[str, tuple[Place, Counter[int]]] = field(default_factory=dict)
     _sums: dict[Place, Counter[int]] = field(default_factory=dict)
+    _arrived: set[str] = field(default_factory=set)
+    _kept: dict[Place, Counter[int]] = field(default_factory=dict)
 
     def count_on(self, payment_id: str, mint: str, unit: str, net: int) -> None:
         """Note that a call begins of whose payment ``net`` will be left after the fee, in its unit."""
@@ -43,15 +46,25 @@ class ChangeFloat:
                     self._needs[payment_id] = place, needs
                     self._sums.setdefault(place, Counter()).update(needs)
 
+    def arrive(self, payment_ids: Iterable[str | None]) -> None:
+        """Note that the tokens of these calls are swapped: what they count on is at hand."""
+        with self._lock:
+            for payment_id in payment_ids:
+                if payment_id is not None and payment_id in self._needs and payment_id not in self._arrived:
+                    place, needs = self._needs[payment_id]
+                    self._arrived.add(payment_id)
+                    self._kept.setdefault(place, Counter()).update(needs)
+
     def let_go(self, payment_id: str) -> None:
         """Note that a call has its change, or gets none."""
         with self._lock:
             self._coming.pop(payment_id, None)
             place, needs = self._needs.pop(payment_id, (("", ""), Counter[int]()))
             if needs:
-                left = self._sums[place]
-                left.subtract(needs)
-                self._sums[place] = +left
+                self._sums[place] -= needs
+            if payment_id in self._arrived:
+                self._arrived.discard(payment_id)
+                self._kept[place] -= needs
 
     def wanted(self, mint: str, unit: str) -> dict[int, int]:
         """Return how many proofs of each denomination the running calls count on."""
@@ -69,8 +82,9 @@ class ChangeFloat:
         """
         most = amount.bit_length()
         with self._lock:
-            others = Counter(self._sums.get(place, {}))
-            others.subtract(self._needs.get(payment_id, (place, Counter[int]()))[1])
+            others = Counter(self._kept.get(place, {}))
+            if payment_id in self._arrived:
+                others -= self._needs[payment_id][1]
         free = []
         for proof in usable:
             if others[proof.amount] > 0:

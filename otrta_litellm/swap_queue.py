@@ -112,6 +112,7 @@ class SwapQueue:
             self._float.set_out(operation.reference for operation in operations)
             wanted = partial(self._float.wanted, operations[0].mint, operations[0].unit)
             ended = await self._wallet.carry_out_together(operations, wanted=wanted)
+            self._float.arrive(each.reference for each in ended if isinstance(each, Operation))
             for ticket, result in zip(tickets, ended, strict=True):
                 ticket.end(result)
         except Exception as error:

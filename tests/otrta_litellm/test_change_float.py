@@ -22,6 +22,7 @@ def proofs(amounts: Sequence[int]) -> list[Proof]:
 def begin(change_float: ChangeFloat, name: str, net: int, unit: str = UNIT) -> None:
     change_float.count_on(name, MINT, unit, net)
     change_float.set_out([name])
+    change_float.arrive([name])
 
 
 def without(have: list[Proof], taken: Sequence[Proof]) -> list[Proof]:
@@ -85,3 +86,19 @@ def test_mints_and_units_are_apart() -> None:
     begin(change_float, "a", 3, "sat")
     assert change_float.wanted(*PLACE) == {}
     assert change_float.wanted(MINT, "sat") == {1: 1, 2: 1}
+
+
+def test_what_is_still_on_its_way_keeps_nobody_from_the_proofs_at_hand() -> None:
+    change_float = ChangeFloat()
+    begin(change_float, "mine", 7)
+    change_float.count_on("coming", *PLACE, 7)
+    change_float.set_out(["coming"])
+    assert change_float.wanted(*PLACE) == {1: 2, 2: 2, 4: 2}
+    begin(change_float, "other", 2)
+    have = proofs([4, 2, 1, 1, 1])
+    assert change_float.pick("mine", PLACE, have, 2) == proofs([2])
+    change_float.arrive(["coming", "coming"])
+    for name in ("mine", "coming", "other"):
+        change_float.let_go(name)
+    assert change_float.wanted(*PLACE) == {}
+    assert change_float._kept == {PLACE: {}}
