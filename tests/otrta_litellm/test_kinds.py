@@ -56,7 +56,7 @@ def test_a_mode_of_litellms_list_is_for_some_kinds(mode: str | None, kinds: set[
         ({"image_msat": 1, "request_msat": 1}, UNTOLD | PIECES),
         ({}, ALL),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)),
 )
 def test_a_price_is_for_some_kinds(price: dict[str, int], kinds: set[str]) -> None:
     found = {kind for kind in get_args(Kind) if has_price_for(ModelPrice(**price), kind)}

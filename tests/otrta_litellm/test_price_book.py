@@ -49,7 +49,7 @@ def test_the_margin_and_the_rate_are_in_the_price() -> None:
         ({"request_msat": 5}, {"chat", "rerank", "moderations"}),
         ({}, {"chat", "embeddings"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)),
 )
 def test_a_price_sells_the_kinds_that_it_is_for(price: dict[str, int], kinds: set[Kind]) -> None:
     found = ModelPrice(**price)  # type: ignore[arg-type]
