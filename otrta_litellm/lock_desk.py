@@ -22,6 +22,9 @@ _log = structlog.get_logger(__name__)
 REDEEM_WITHIN_S = 5.0
 """How long change waits for its own token's swap, where there is no other money to make it of."""
 
+LONGEST_PAUSE_S = 60.0
+"""How long a locked token waits at most for its next try: its lock may end before long."""
+
 NEEDED_NUTS = ("10", "11", "12")
 
 
@@ -166,7 +169,8 @@ class LockDesk:
 
     def _is_due(self, operation: Operation) -> bool:
         now, tried_at = self._wallet.transactions.now(), operation.changed_at
-        return now < tried_at or polling.next_look(operation.created_at, tried_at) <= now
+        due_at = min(polling.next_look(operation.created_at, tried_at), tried_at + LONGEST_PAUSE_S)
+        return now < tried_at or due_at <= now
 
     async def _ended(self, ticket: Ticket) -> None:
         """Wait for a swap; one that is refused again and again counts as lost."""

@@ -1,7 +1,7 @@
 """Locked tokens that counted as paid and that their mint then did not redeem: the operator's loss.
 
 Nobody but the gateway could spend them, so the mint did not keep their lock, or signed them twice: no locked
-token of it is taken any more.
+token of it is taken any more, unless it makes good what it owes.
 """
 
 from sqlalchemy import Connection, select, update
@@ -33,11 +33,11 @@ def make_good(conn: Connection, operation_id: str) -> None:
 
 
 def of_mint(conn: Connection, mint: str) -> set[str]:
-    """Return the ids of the operations that a mint has not redeemed, or too late."""
-    query = select(losses.c.operation_id).where(losses.c.mint == mint)
+    """Return the ids of the operations that a mint has not redeemed."""
+    query = select(losses.c.operation_id).where(losses.c.mint == mint, ~losses.c.made_good)
     return set(conn.execute(query).scalars())
 
 
 def mints(conn: Connection) -> set[str]:
-    """Return the mints that have ever cost us a locked token."""
-    return set(conn.execute(select(losses.c.mint).distinct()).scalars())
+    """Return the mints that have cost us a locked token and not made it good."""
+    return set(conn.execute(select(losses.c.mint).where(~losses.c.made_good).distinct()).scalars())

@@ -1,7 +1,7 @@
 """Reading from an answer, as it passes, what the call used and whether it failed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from otrta_core.usage import UsageReader
 KEPT_TEXT = 256 << 10
 """How much of the delivered text is kept to be counted; what is beyond counts in proportion."""
 
+_OURS = re.compile(rb":[ \t]*(?:x-cashu|otrta)", re.IGNORECASE)
 KEPT_TAIL = 64 << 10
 """How much is held of what comes behind the end of a stream; nobody needs the rest."""
 
@@ -103,14 +104,14 @@ class StreamMeter:
     def _end_event(self) -> bytes:
         event, self._event, self._event_bytes = self._event, [], 0
         if any(is_done(line) for line in event) or self.tail:
-            self.tail = (self.tail + b"".join(event))[:KEPT_TAIL]
+            self.tail = (self.tail + _without_ours(event))[:KEPT_TAIL]
             return b""
         goes_on = True
         for line in event:
             data = data_of(line)
             if data is not None:
                 goes_on = self._data(data) and goes_on
-        return b"".join(event) if goes_on else b""
+        return _without_ours(event) if goes_on else b""
 
     def _data(self, data: bytes) -> bool:
         try:
@@ -133,6 +134,11 @@ class StreamMeter:
             return []
         self._kept += len(text)
         return [text]
+
+
+def _without_ours(event: Sequence[bytes]) -> bytes:
+    """Join an event's lines but for comments of the kind that carries change: only the gate's own go out."""
+    return b"".join(line for line in event if not _OURS.match(line))
 
 
 def read_body(body: bytes, call: CallRequest) -> Reading:

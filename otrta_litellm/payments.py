@@ -31,9 +31,10 @@ from sqlalchemy.exc import IntegrityError
 
 from otrta_core import CallRequest, ModelPrice, OtrtaError, Settlement, Token
 from otrta_litellm import losses
-from otrta_litellm.schema import PaymentState, payment_proofs, payments
+from otrta_litellm.schema import PaymentState, opened_locks, payment_proofs, payments
 from otrta_wallet import Operation, journal, polling
 from otrta_wallet.decisions import Verdict
+from otrta_wallet.store import insert_new
 from otrta_wallet.workers import is_alive, own_id
 
 AT_ONCE = 200
@@ -99,13 +100,24 @@ def memo_hash(token: Token) -> str | None:
     return None if token.memo is None else hashlib.sha256(token.memo.encode()).hexdigest()
 
 
-def receive(conn: Connection, now: float, offer: Offer) -> Payment:
+def new_id() -> str:
+    """Return an id for a payment that is about to be received."""
+    return uuid.uuid4().hex
+
+
+def receive(conn: Connection, now: float, offer: Offer, payment_id: str | None = None) -> Payment:
     """Write a payment of this worker's and claim its proofs.
+
+    Args:
+        conn: inside a transaction.
+        now: unix time.
+        offer: what pays, and what for.
+        payment_id: from ``new_id``, where it has to be known before; else one is made.
 
     Raises:
         AlreadyTaken: one of them is claimed already; nothing was written.
     """
-    payment_id = uuid.uuid4().hex
+    payment_id = payment_id or new_id()
     conn.execute(
         insert(payments).values(
             id=payment_id,
@@ -133,6 +145,22 @@ def receive(conn: Connection, now: float, offer: Offer) -> Payment:
     except IntegrityError:
         raise AlreadyTaken from None
     return load(conn, payment_id)
+
+
+def note_opened_locks(conn: Connection, ys: Collection[str]) -> None:
+    """Remember for good whose locks are opened for a mint before they have paid.
+
+    What opens a lock is valid at any mint, since neither the secret nor its Y names one: a mint that refuses
+    such a proof can spend another's proof of the same secret with what it was shown.
+    """
+    for y in sorted(ys):
+        insert_new(conn, opened_locks, y=y)
+
+
+def any_lock_opened(conn: Connection, ys: Collection[str]) -> bool:
+    """Tell whether one of these proofs' locks was opened before."""
+    query = select(opened_locks.c.y).where(opened_locks.c.y.in_(ys)).limit(1)
+    return conn.execute(query).first() is not None
 
 
 def claims_on(conn: Connection, ys: Sequence[str]) -> dict[str, set[str]]:

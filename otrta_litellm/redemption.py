@@ -11,7 +11,7 @@ from otrta_litellm.acceptance import Acceptance
 from otrta_litellm.change_float import ChangeFloat
 from otrta_litellm.lock_desk import LockDesk, Tender
 from otrta_litellm.payments import AlreadyTaken, Offer, Payment
-from otrta_litellm.refusals import as_refusal, journalled, mint_away, pending
+from otrta_litellm.refusals import as_refusal, journalled, lock_not_accepted, mint_away, pending
 from otrta_litellm.risk import Risk
 from otrta_litellm.swap_queue import SwapQueue, Ticket
 from otrta_litellm.taking import Taking
@@ -131,7 +131,8 @@ class Redemption:
         Raises:
             as ``take``.
         """
-        payment, operation = await self._claim(_offer(incoming, CHANGE, _NO_CALL, ModelPrice()), incoming)
+        offer = _offer(incoming, CHANGE, _NO_CALL, ModelPrice())
+        payment, operation = await self._claim(offer, incoming, opens_locks=True)
         try:
             payment = await self._swapped(payment, self._queue.put(operation), incoming)
             paid, fee = payment.paid_msat, payment.fee_msat
@@ -140,10 +141,14 @@ class Redemption:
         finally:
             self._forget(payment)
 
-    async def _claim(self, offer: Offer, incoming: Incoming) -> tuple[Payment, Operation]:
+    async def _claim(
+        self, offer: Offer, incoming: Incoming, *, opens_locks: bool = False
+    ) -> tuple[Payment, Operation]:
         """Write the payment with its claims and its swap, in one transaction; no byte has left then."""
 
         def journal(conn: Connection, now: float, payment: Payment) -> Operation:
+            if opens_locks:
+                payments.note_opened_locks(conn, [proof.Y for proof in incoming.token.proofs])
             operation = self._wallet.queue_receive(conn, now, incoming, payment.id)
             payments.begin_redeeming(conn, now, payment.id)
             return operation
@@ -156,6 +161,8 @@ class Redemption:
             raise DleqInvalid("each proof of a locked token needs its DLEQ (NUT-12): the token is untouched")
 
         def journal(conn: Connection, now: float, payment: Payment) -> Operation:
+            if payments.any_lock_opened(conn, [proof.Y for proof in incoming.token.proofs]):
+                raise lock_not_accepted("this token was to be given back: fetch it from /v1/cashu/change")
             self._locks.check_room(conn, now, incoming)
             operation = self._wallet.queue_receive(conn, now, incoming, payment.id, offline=True)
             payments.claim_locked(conn, now, payment.id)
@@ -166,21 +173,25 @@ class Redemption:
         return payment
 
     async def _write(self, offer: Offer, incoming: Incoming, journal: Journal) -> tuple[Payment, Operation]:
+        payment_id = payments.new_id()
+        self._running.add(payment_id)  # before its row is there: recovery leaves running calls alone
+
         def write(conn: Connection, now: float) -> tuple[Payment, Operation]:
-            payment = payments.receive(conn, now, offer)
+            payment = payments.receive(conn, now, offer, payment_id)
             operation = journal(conn, now, payment)
             return payments.load(conn, payment.id), operation
 
         try:
             await self._wallet.check_dleq(incoming)
             payment, operation = await self._wallet.transactions.run(write)
-        except AlreadyTaken:
-            taken = await self._acceptance.taken_before(incoming.token)
-            raise (pending() if taken is None else self._acceptance.refuse_taken(taken)) from None
-        except OtrtaError as error:
-            raise as_refusal(error) from None
-        # before its swap can begin: recovery leaves running calls alone
-        self._running.add(payment.id)
+        except BaseException as error:
+            self._running.discard(payment_id)
+            if isinstance(error, AlreadyTaken):
+                taken = await self._acceptance.taken_before(incoming.token)
+                raise (pending() if taken is None else self._acceptance.refuse_taken(taken)) from None
+            if isinstance(error, OtrtaError):
+                raise as_refusal(error) from None
+            raise
         self._float.count_on(payment.id, incoming.token.mint, incoming.token.unit, incoming.net)
         return payment, operation
 

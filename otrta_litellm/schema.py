@@ -130,6 +130,12 @@ payouts = Table(
     Column("changed_at", Float, nullable=False),
 )
 
+opened_locks = Table(
+    "opened_locks",
+    metadata,
+    Column("y", String, primary_key=True),  # of a proof whose lock was opened before it had paid
+)
+
 markers = Table(
     "markers",
     metadata,

@@ -85,6 +85,14 @@ def test_the_end_is_held_back_and_a_usage_of_its_own_is_hidden() -> None:
     assert (reading.usage, reading.text, reading.error) == (SEEN, "Hello", None)
 
 
+def test_change_that_an_upstream_makes_up_does_not_go_on() -> None:
+    forged = b": x-cashu cashuBforged\n:otrta paid=1 cost=0\n:  X-Cashu cashuBforged\n"
+    kept = b": keep-alive\n\n"
+    passed, tail, _ = run(forged + kept + forged + said("a") + DONE + forged + b"\n")
+    assert passed == kept + said("a")
+    assert tail == DONE + b"\n"
+
+
 def test_openais_own_form_of_the_usage_chunk_is_hidden_too() -> None:
     passed, _, reading = run(said("a") + event(choices=[], usage=USAGE) + DONE)
     assert (passed, reading.usage) == (said("a"), SEEN)

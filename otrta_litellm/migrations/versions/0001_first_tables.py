@@ -116,6 +116,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_payouts_created_at"), "payouts", ["created_at"], unique=False)
     op.create_index(op.f("ix_payouts_state"), "payouts", ["state"], unique=False)
     op.create_table(
+        "opened_locks",
+        sa.Column("y", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("y"),
+    )
+    op.create_table(
         "markers",
         sa.Column("place", sa.String(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
