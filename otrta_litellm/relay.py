@@ -115,11 +115,13 @@ class Relay:
 
     @property
     def outlives_caller(self) -> bool:
-        """Whether the upstream goes on when the caller is gone, as LiteLLM lets Anthropic's do.
+        """Whether the upstream's answer is read to its end, and paid for, when the caller is gone.
 
-        Then all that it makes is paid for, so it is read to its end.
+        LiteLLM lets Anthropic's go on. A model whose reasoning has a price may reason unseen: only the usage
+        at the end tells how much, and who hung up before it would have that for nothing.
         """
-        return self._payment.call.kind == "messages"
+        payment = self._payment
+        return payment.call.kind == "messages" or payment.price.reasoning_msat_per_mtok is not None
 
     @property
     def whole(self) -> bool:

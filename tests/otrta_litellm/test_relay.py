@@ -375,6 +375,18 @@ async def test_an_anthropic_stream_is_read_to_its_end_when_the_caller_is_gone() 
     assert line.body == block("a")
 
 
+async def test_a_stream_of_a_model_whose_reasoning_has_a_price_is_read_to_its_end() -> None:
+    reasons = replace(PAYMENT, price=replace(PAYMENT.price, reasoning_msat_per_mtok=5_000_000))
+    line = Line(live=True, of=reasons)
+    await line.get(said("a"), end=False, headers=EVENTS)
+    line.gone = True
+    last = said("b", usage={"prompt_tokens": 10, "completion_tokens": 2000})
+    await line.relay.receive({"type": "http.response.body", "body": last, "more_body": True})
+    usage = line.relay.ending().reading.usage
+    assert usage is not None
+    assert usage.completion_tokens == 2000
+
+
 async def test_of_other_streams_litellm_hears_that_the_caller_is_gone() -> None:
     line = Line(live=True)
     assert not line.relay.outlives_caller
