@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import Engine
 
 from otrta_cli.processes import Running
@@ -22,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "otrta_litellm" in item.path.parts:
             item.add_marker(pytest.mark.filterwarnings("ignore:Items? .* using the `ReadOnly` qualifier"))
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_come() -> None:
+    """Log as if no test before had said how."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture
