@@ -89,6 +89,14 @@ async def prepare(url, mint, payee, act):
         return await act.prepare(Scene(alice, bob, mint, payee)), minted
 
 
+async def nothing_open(wallet, but=frozenset()):
+    """Recover until nothing is open: the mint may still be at what the killed process posted."""
+    with anyio.fail_after(20):
+        while not {op.kind for op in await wallet.open_operations()} <= but:
+            await anyio.sleep(0.2)
+            await wallet.recover()
+
+
 async def recovered(url, minted, pays):
     """Start anew, recover, and count; where ``minted`` is None it is what the wallets' invoices say."""
     ahead_s = 0.0
@@ -98,17 +106,11 @@ async def recovered(url, minted, pays):
         for _ in range(2):
             for wallet in wallets:
                 await wallet.recover()
-                with anyio.fail_after(20):  # the mint may still be at what the killed process posted
-                    # whether a payment was begun is known only when its post can land no more
-                    while not {op.kind for op in await wallet.open_operations()} <= {"melt"}:
-                        await anyio.sleep(0.2)
-                        await wallet.recover()
+                # whether a payment was begun is known only when its post can land no more
+                await nothing_open(wallet, but={"melt"})
             ahead_s += LANDS_WITHIN_S + 1
         for wallet in wallets:
-            with anyio.fail_after(20):  # a payment may still be on its way
-                while await wallet.open_operations():
-                    await anyio.sleep(0.2)
-                    await wallet.recover()
+            await nothing_open(wallet)
             for kept in await wallet.kept():
                 await wallet.redeem(kept.id)
         for wallet in wallets:
