@@ -6,6 +6,7 @@ out. ``Usage`` is always inclusive.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from otrta_core.errors import PriceError
@@ -51,35 +52,39 @@ def usage_from_body(body: object, kind: Kind = "chat") -> Usage | None:
 class UsageReader:
     """Follows the events of one answer and keeps the last usage that they state.
 
-    A later event without a usage does not erase an earlier one. What the request alone decides, the
-    characters of a speech, is known from the start.
+    A later event without a usage does not erase an earlier one.
     """
 
-    def __init__(self, call: CallRequest) -> None:
-        self._kind = call.kind
-        self._characters = call.characters
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._counts: dict[str, Any] = {}
-        self._usage: Usage | None = None
+        self._final = kind != "messages"
+        self.usage: Usage | None = None
 
     def feed(self, body: object) -> None:
         """Take in an answer, or one event of a stream."""
         if self._kind == "messages" and isinstance(body, Mapping):
             # each count is cumulative, and a later event repeats only some of them
             self._counts |= _anthropic_counts(body)
+            self._final = self._final or bool(_mapping(body.get("usage")).get("output_tokens"))
             body = {"usage": self._counts}
-        self._usage = usage_from_body(body, self._kind) or self._usage
+        self.usage = usage_from_body(body, self._kind) or self.usage
 
     @property
-    def usage(self) -> Usage | None:
-        """What has been stated so far, or None."""
-        if not self._characters:
-            return self._usage
-        stated = self._usage or Usage()
-        return Usage(
-            prompt_tokens=stated.prompt_tokens,
-            completion_tokens=stated.completion_tokens,
-            characters=self._characters,
-        )
+    def final(self) -> bool:
+        """Whether ``usage`` is that of a whole stream, not of what was known at its start."""
+        return self._final
+
+
+def with_pieces(usage: Usage, call: CallRequest) -> Usage:
+    """Add what is priced by the piece and what the request alone decides, where the answer did not say."""
+    return replace(
+        usage,
+        images=usage.images or call.images_made,
+        characters=usage.characters or call.characters,
+        seconds=usage.seconds or call.seconds,
+        search_units=usage.search_units or call.search_units,
+    )
 
 
 def _stated(usage: Usage) -> Usage | None:

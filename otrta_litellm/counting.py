@@ -23,17 +23,6 @@ TOKENS_PER_IMAGE = 1056
 """What OpenAI's picture of middle quality takes, where pictures are made of tokens."""
 
 
-def with_pieces(usage: Usage, call: CallRequest) -> Usage:
-    """Add what is priced by the piece and what the request alone decides, where the answer did not say."""
-    return replace(
-        usage,
-        images=usage.images or call.images_made,
-        characters=usage.characters or call.characters,
-        seconds=usage.seconds or call.seconds,
-        search_units=usage.search_units or call.search_units,
-    )
-
-
 def counted(call: CallRequest, price: ModelPrice, reading: Reading) -> Usage:
     """Count a call from what was asked and what was delivered; takes milliseconds for a long text."""
     prompt = likely_prompt(call, price)

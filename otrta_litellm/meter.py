@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from otrta_core import CallRequest, Usage, wire
@@ -71,8 +71,7 @@ class StreamMeter:
         self._reader = EventReader()
         self._event: list[bytes] = []
         self._event_bytes = 0
-        self._usage = _usage_reader(call)
-        self._final = call.kind != "messages"
+        self._usage = UsageReader(call.kind)
         self._parts: list[str] = []
         self._kept = self._bytes = 0
         self._error: Mapping[str, Any] | None = None
@@ -93,7 +92,7 @@ class StreamMeter:
 
     def reading(self) -> Reading:
         """Say what has been seen so far."""
-        return Reading(self._usage.usage, "".join(self._parts), self._bytes, self._error, self._final)
+        return Reading(self._usage.usage, "".join(self._parts), self._bytes, self._error, self._usage.final)
 
     def _line(self, line: bytes) -> bytes:
         self._event.append(line)
@@ -120,7 +119,6 @@ class StreamMeter:
             return True
         self._error = error_of(chunk) or self._error
         self._usage.feed(chunk)
-        self._final = self._final or _states_output(chunk)
         text = output_text(chunk)
         if text:
             self._parts += self._keep(text)
@@ -147,7 +145,7 @@ def read_body(body: bytes, call: CallRequest) -> Reading:
         answer = wire.from_json(body)
     except ValueError:
         return _read_other(body, call)
-    usage = _usage_reader(call)
+    usage = UsageReader(call.kind)
     usage.feed(answer)
     text = output_text(answer)
     size = len(text.encode("utf-8", "surrogatepass"))
@@ -180,19 +178,6 @@ def error_of(chunk: object) -> Mapping[str, Any] | None:
         error = response.get("error") if isinstance(response, Mapping) else None
         return error if isinstance(error, Mapping) else {"message": "the response failed"}
     return None
-
-
-def _usage_reader(call: CallRequest) -> UsageReader:
-    # what the request alone decides is the till's to add, where there was an answer
-    return UsageReader(replace(call, characters=0))
-
-
-def _states_output(chunk: object) -> bool:
-    """Tell whether an event of an Anthropic stream states all of its output."""
-    if not isinstance(chunk, Mapping) or chunk.get("type") != "message_delta":
-        return False
-    usage = chunk.get("usage")
-    return isinstance(usage, Mapping) and bool(usage.get("output_tokens"))
 
 
 def _is_only_usage(chunk: object) -> bool:

@@ -13,10 +13,11 @@ from otrta_core import (
     minimum_msat,
     quote_msat,
 )
+from otrta_core.multipart import Form, read_form
 from otrta_core.requests import FORM_KINDS, OUTPUT_LIMIT_FIELD, find_payable
 from otrta_litellm.answers import GateError
 from otrta_litellm.body_policy import FIELDS, check_fields, has_token_numbers, outbound_body, parse_body
-from otrta_litellm.forms import Form, read_form, write_form
+from otrta_litellm.forms import write_form
 from otrta_litellm.payments import Payment
 from otrta_litellm.prices import Prices
 from otrta_litellm.settings import GatewaySettings

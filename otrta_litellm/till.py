@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from anyio import to_thread
 
 from otrta_core import Settlement, Unit, Usage, cost_msat, round_charge_msat, settle
+from otrta_core.usage import with_pieces
 from otrta_litellm.admission import Admission, UsageSeen
-from otrta_litellm.counting import completed, counted, likely_prompt, with_pieces
+from otrta_litellm.counting import completed, counted, likely_prompt
 from otrta_litellm.meter import Reading
 from otrta_litellm.payments import Payment
 from otrta_litellm.settings import GatewaySettings

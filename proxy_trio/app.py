@@ -14,10 +14,11 @@ from starlette.routing import BaseRoute, Route
 
 from proxy_trio.conversation import internal_failure, log_failure
 from proxy_trio.errors import render
-from proxy_trio.forward import SERVED, Forwarder
+from proxy_trio.forward import Forwarder
 from proxy_trio.gateway import gateway_transport
 from proxy_trio.guard import Guard
 from proxy_trio.payer import Payer
+from proxy_trio.served import LISTED
 from proxy_trio.settings import ForwardSettings, GuardSettings
 
 
@@ -70,7 +71,7 @@ async def _landing(_request: Request) -> Response:
         {
             "name": "otrta",
             "version": version("otrta"),
-            "serves": [f"{served.method} {path}" for path, served in SERVED.items()],
+            "serves": LISTED,
         }
     )
 

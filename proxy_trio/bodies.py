@@ -1,17 +1,20 @@
 """An app's request body: read once, and sent on as it came.
 
-A payable body is parsed before anything is paid, so that what no gateway could read costs nothing.
-Parsing is bounded: deep nesting, huge numbers, NaN and repeated keys are refused, never a traceback.
+A payable body is read before anything is paid, so that what no gateway could read costs nothing. Reading
+is bounded: deep nesting, huge numbers, NaN, repeated keys and forms of very many parts are refused, never
+a traceback. Of what is read only the figures for its price stay; the one copy in memory is what goes out.
 """
 
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from otrta_core import CallRequest, multipart
 from otrta_core.errors import InvalidRequest
+from otrta_core.requests import PayablePath
 
 REMOVED_FIELDS = ("user", "metadata", "safety_identifier", "prompt_cache_key")
 
@@ -24,24 +27,39 @@ _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A payable body: its meaning for pricing, and the bytes that go to the gateway."""
+    """A payable body: its meaning for pricing, and the bytes that go to the gateway.
+
+    Attributes:
+        model: the one that is bought.
+        stream: whether the answer is to be a stream.
+        outbound: what goes out.
+        quoted: the call as its quote sees it, or why it has none.
+    """
 
     model: str
     stream: bool
-    json: Mapping[str, Any] = field(repr=False)
     outbound: bytes = field(repr=False)
+    quoted: CallRequest | InvalidRequest = field(repr=False)
+
+    def request(self) -> CallRequest:
+        """Return the call as its quote sees it.
+
+        Raises:
+            InvalidRequest: its price cannot be bounded, or something in it is wrong.
+        """
+        if isinstance(self.quoted, CallRequest):
+            return self.quoted
+        raise type(self.quoted)(self.quoted.message, param=self.quoted.param)
 
 
-def parse(raw: bytes, *, removed: Collection[str] = REMOVED_FIELDS) -> Body:
-    """Read the body of a payable call.
+def read_json(raw: bytes, path: PayablePath, *, removed: Collection[str] = REMOVED_FIELDS) -> Body:
+    """Read the JSON body of a payable call. Nothing of its text is kept but the bytes that go out.
 
     Args:
         raw: The bytes that the app sent.
+        path: What is bought.
         removed: Top-level fields that tell who is calling. Only where one of them stands is the body
             written anew, without it; otherwise ``outbound`` is ``raw``.
-
-    Returns:
-        The body; ``json`` is what goes out, without the removed fields.
 
     Raises:
         InvalidRequest: It is not a JSON object with a model's name.
@@ -52,12 +70,53 @@ def parse(raw: bytes, *, removed: Collection[str] = REMOVED_FIELDS) -> Body:
     _check_depth(value)
     if _ESCAPED_SURROGATE.search(raw):
         _check_unicode(value)
-    model = value.get("model")
+    kept = {key: item for key, item in value.items() if key not in removed}
+    return Body(
+        model=_model(value, path),
+        stream=value.get("stream") is True,
+        outbound=raw if len(kept) == len(value) else _dump(kept),
+        quoted=_quoted(lambda: CallRequest.parse(path.kind, kept, model=path.model)),
+    )
+
+
+def read_form(
+    content_type: str, raw: bytes, path: PayablePath, *, removed: Collection[str] = REMOVED_FIELDS
+) -> Body:
+    """Read the multipart/form-data body of a payable call.
+
+    Args:
+        content_type: The request's Content-Type, which goes out as it is.
+        raw: The bytes that the app sent.
+        path: What is bought.
+        removed: Names of parts that tell who is calling. They are cut out; all other bytes stay.
+
+    Raises:
+        InvalidRequest: It is not such a form, or names no model.
+    """
+    form = multipart.read_form(content_type, raw)
+    fields = [(name, text) for name, text in form.fields if name not in removed]
+    files = [file for file in form.figures() if file.name not in removed]
+    texts = dict(fields)
+    return Body(
+        model=_model(texts, path),
+        stream=texts.get("stream", "").lower() == "true",
+        outbound=multipart.without_parts(content_type, raw, form, removed),
+        quoted=_quoted(lambda: CallRequest.parse_form(path.kind, fields, files, model=path.model)),
+    )
+
+
+def _quoted(read: Callable[[], CallRequest]) -> CallRequest | InvalidRequest:
+    try:
+        return read()
+    except InvalidRequest as error:
+        return error.with_traceback(None)  # its frames hold the body
+
+
+def _model(fields: Mapping[str, Any], path: PayablePath) -> str:
+    model = path.model or fields.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("The body names no model: `model` must be a non-empty string.", param="model")
-    kept = {key: item for key, item in value.items() if key not in removed}
-    outbound = raw if len(kept) == len(value) else _dump(kept)
-    return Body(model=model, stream=value.get("stream") is True, json=kept, outbound=outbound)
+    return model
 
 
 def _load(raw: bytes) -> Any:

@@ -10,6 +10,7 @@ import trio
 from sqlalchemy import Connection
 
 from otrta_core import CallRequest, KeysetError, OtrtaError, Token, Unit, face_value, format_msat, input_fee
+from otrta_core.requests import OUTPUT_LIMIT_FIELD
 from otrta_wallet import NotEnoughFunds, Transfer, Wallet
 from otrta_wallet.errors import MintError
 from proxy_trio import budget, calls
@@ -157,7 +158,7 @@ class Cashier:
             paid_msat = unit.to_msat(transfer.amount)
             budget.check(self._budgets, paid_msat, calls.spent_since(conn, budget.day_begins(now)), now)
             fee_msat = unit.to_msat(input_fee(token.proofs, fees))
-            capped_by_payment = request.kind == "chat" and request.output_limit is None
+            capped_by_payment = request.kind in OUTPUT_LIMIT_FIELD and request.output_limit is None
             bound_msat = paid_msat - fee_msat if capped_by_payment else purchase.bound_msat
             calls.begin(
                 conn,

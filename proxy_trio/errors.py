@@ -145,6 +145,10 @@ class MethodNotAllowed(ProxyError):
     code = "method_not_allowed"
     http_status = 405
 
+    def __init__(self, message: str, *, allowed: tuple[str, ...] = ("POST",)) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
 
 class BodyTooLarge(ProxyError):
     """The app's body is larger than the proxy forwards."""
@@ -264,6 +268,8 @@ def render(error: OtrtaError, path: str) -> LocalReply:
         fields.update(error.details)
         if error.may_have_paid:
             headers.append((b"x-should-retry", b"false"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     shaped: dict[str, object] = {"error": fields}
     if speaks_anthropic(path):
         shaped = {"type": "error", **shaped}

@@ -1,7 +1,6 @@
 """The app's side of a call: reads the request, starts the exchange, writes the answer as it comes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -10,28 +9,15 @@ import trio
 from starlette.types import Receive, Scope, Send
 
 from otrta_core.errors import InvalidRequest, OtrtaError
-from proxy_trio.bodies import Body, parse
-from proxy_trio.errors import BodyTooLarge, MethodNotAllowed, PathNotServed, Stopping, render
+from otrta_core.requests import FORM_KINDS, PayablePath
+from proxy_trio.bodies import Body, read_form, read_json
+from proxy_trio.errors import BodyTooLarge, Stopping, render
 from proxy_trio.exchange import exchange
-from proxy_trio.headers import is_json, outbound
+from proxy_trio.headers import Header, media_type, outbound, values
 from proxy_trio.link import QUEUE_PIECES, AppLink, End, Failure, Item, ReplyHead
 from proxy_trio.payer import Call, Payer
+from proxy_trio.served import Served, find_served
 from proxy_trio.settings import ForwardSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """How a path is called, and whether the call is paid for."""
-
-    method: str
-    payable: bool
-
-
-SERVED: Final[Mapping[str, Served]] = {
-    "/v1/chat/completions": Served("POST", payable=True),
-    "/v1/embeddings": Served("POST", payable=True),
-    "/v1/models": Served("GET", payable=False),
-}
 
 # Above this a body is parsed in a thread, so that other streams keep flowing meanwhile.
 _PARSE_IN_THREAD_BYTES: Final = 256 * 1024
@@ -42,7 +28,7 @@ class AppLeft(Exception):
 
 
 class Forwarder:
-    """An ASGI app that forwards what ``SERVED`` names and answers 404 to the rest.
+    """An ASGI app that forwards what ``served`` names and answers 404 to the rest.
 
     Exchanges run in the nursery given to ``attach``. Until then, and after ``detach``, calls get 503.
     """
@@ -52,6 +38,7 @@ class Forwarder:
         self._settings = settings
         self._nursery: trio.Nursery | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
+        self._parsing = trio.CapacityLimiter(1)
 
     def attach(self, nursery: trio.Nursery, transport: httpx.AsyncBaseTransport) -> None:
         """Begin to serve; the nursery must outlive every request."""
@@ -89,38 +76,43 @@ class Forwarder:
 
     async def _read_call(self, scope: Scope, receive: Receive) -> Call:
         method, path = scope["method"], scope["path"]
-        served = SERVED.get(path)
-        if served is None:
-            raise PathNotServed(f"Nothing is served on this path. Served: {list_served()}.")
-        if method != served.method:
-            raise MethodNotAllowed(f"{path} is served with {served.method} only.")
+        served = find_served(method, path)
+        if not scope["raw_path"].isascii():
+            raise InvalidRequest("Write the path in ASCII, other characters percent-encoded.")
         if len(scope["query_string"]) > self._settings.max_query_bytes:
             raise InvalidRequest("The query string is too long.")
         body: Body | None = None
-        if served.payable:
-            if not is_json(scope["headers"]):
-                raise InvalidRequest("The Content-Type must be application/json.")
+        if served.bought is not None:
+            _check_content_type(scope["headers"], served)
             raw = await _read_body(receive, self._settings.max_body_bytes)
-            body = await self._parse(raw)
+            body = await self._parse(raw, served.bought, scope["headers"])
         return Call(
             method=method,
-            path=path,
-            payable=served.payable,
+            # as the app wrote it, which for a model in the path may differ from its decoded form
+            path=scope["raw_path"].decode("ascii"),
+            payable=served.bought is not None,
             query=scope["query_string"],
             headers=tuple(outbound(scope["headers"])),
             body=body,
         )
 
-    async def _parse(self, raw: bytes) -> Body:
-        work = partial(parse, raw, removed=self._settings.removed_fields)
+    async def _parse(self, raw: bytes, bought: PayablePath, headers: Iterable[Header]) -> Body:
+        removed = self._settings.removed_fields
+        if bought.kind in FORM_KINDS:
+            (content_type,) = values(headers, b"content-type")
+            work = partial(read_form, content_type, raw, bought, removed=removed)
+        else:
+            work = partial(read_json, raw, bought, removed=removed)
         if len(raw) > _PARSE_IN_THREAD_BYTES:
-            return await trio.to_thread.run_sync(work)
+            # one after the other: each takes a few times its size while it lasts
+            return await trio.to_thread.run_sync(work, limiter=self._parsing)
         return work()
 
 
-def list_served() -> str:
-    """The served calls as one line of text."""
-    return ", ".join(f"{served.method} {path}" for path, served in SERVED.items())
+def _check_content_type(headers: Iterable[Header], served: Served) -> None:
+    named = list(headers)
+    if len(values(named, b"content-type")) > 1 or media_type(named) != served.content_type:
+        raise InvalidRequest(f"The Content-Type must be {served.content_type}.")
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes:

@@ -11,10 +11,9 @@ the process. ``on_head`` comes at most once, and not at all where no answer bega
 never overlap; calls for different attempts do.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from proxy_trio.bodies import Body
 from proxy_trio.change_filter import Comment
@@ -41,11 +40,6 @@ class Call:
     def stream(self) -> bool:
         """Whether the app asked for a stream."""
         return self.body is not None and self.body.stream
-
-    @property
-    def json(self) -> Mapping[str, Any]:
-        """The body as it goes out, for pricing; empty for a call without a body."""
-        return self.body.json if self.body else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from otrta_core import ModelPrice, PaymentRequest, PaymentRequestError, Usage, wire
+from otrta_core import CallRequest, ModelPrice, PaymentRequest, PaymentRequestError, Usage, wire
 from otrta_core.sse import data_of
-from otrta_core.usage import usage_from_body
+from otrta_core.usage import UsageReader, with_pieces
 from proxy_trio.calls import PaidCall
 from proxy_trio.gateway_info import GatewayInfo
 from proxy_trio.judge import Judgement, least_change_msat, most_charge_msat, verdict
@@ -20,6 +20,7 @@ REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 5
 class PaidAttempt(Attempt):
     """An attempt with what is needed to judge its change."""
 
+    request: CallRequest | None = None
     price: ModelPrice | None = None
     info: GatewayInfo = field(default_factory=GatewayInfo)
     may_retry: bool = True
@@ -33,7 +34,7 @@ def may_keep_msat(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> int
         unit=call.unit,
         rounding=attempt.info.rounding,
         price=attempt.price,
-        usage=_usage(outcome),
+        usage=_usage(attempt.request, outcome),
     )
 
 
@@ -58,18 +59,23 @@ def _owes(outcome: Outcome) -> bool:
     return bool(owed) or (head is not None and head.get("x-otrta-change") == "claim")
 
 
-def _usage(outcome: Outcome) -> Usage | None:
+def _usage(request: CallRequest | None, outcome: Outcome) -> Usage | None:
     """Return the usage that the answer states: of a stream the last that it states."""
     if outcome.head is None or not outcome.answer:
         return None
-    if not outcome.head.is_event_stream:
-        return usage_from_body(json_or_none(outcome.answer)) if outcome.answer_whole else None
-    found = None
-    for line in outcome.answer.splitlines():
-        data = data_of(line)
-        if data is not None:
-            found = usage_from_body(json_or_none(data)) or found
-    return found
+    reader = UsageReader("chat" if request is None else request.kind)
+    if outcome.head.is_event_stream:
+        for line in outcome.answer.splitlines():
+            data = data_of(line)
+            if data is not None:
+                reader.feed(json_or_none(data))
+        if not reader.final:
+            return None
+    elif outcome.answer_whole:
+        reader.feed(json_or_none(outcome.answer))
+    if reader.usage is None or request is None:
+        return reader.usage
+    return with_pieces(reader.usage, request)
 
 
 def json_or_none(data: bytes) -> object:

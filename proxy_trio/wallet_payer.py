@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 
 from otrta_core import CallRequest, InvalidRequest, ModelPrice, OtrtaError, Unit
-from otrta_core.requests import PAYABLE_PATHS
 from otrta_wallet import Wallet
 from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio import calls
@@ -64,6 +63,7 @@ class WalletPayer:
             payment_id=payment_id,
             gateway_url=purchase.gateway,
             token=transfer.token,
+            request=purchase.request,
             price=price,
             info=purchase.info,
             may_retry=may_retry,
@@ -143,7 +143,6 @@ class WalletPayer:
 
 
 def _request(call: Call) -> CallRequest:
-    kind = PAYABLE_PATHS.get(call.path)
-    if kind is None:
+    if call.body is None:
         raise InvalidRequest("this path has no price")
-    return CallRequest.parse(kind, call.json)
+    return call.body.request()

@@ -5,7 +5,7 @@ from hypothesis import given
 
 from otrta_core import CallRequest, Usage
 from otrta_core.requests import Kind
-from otrta_core.usage import UsageReader, usage_from_body
+from otrta_core.usage import UsageReader, usage_from_body, with_pieces
 from tests.otrta_core.strategies import json_values
 
 PLAIN = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
@@ -109,17 +109,19 @@ class TestMessages:
         )
 
     def test_a_stream_states_input_at_its_start_and_output_as_it_goes(self) -> None:
-        reader = UsageReader(call("messages"))
+        reader = UsageReader("messages")
         assert reader.usage is None
         reader.feed({"type": "message_start", "message": {"usage": {**MESSAGES, "output_tokens": 1}}})
         reader.feed({"type": "content_block_delta", "delta": {"text": "hi"}})
+        assert not reader.final
         reader.feed({"type": "message_delta", "usage": {"output_tokens": 3}})
+        assert reader.final
         reader.feed({"type": "message_delta", "usage": {"output_tokens": 7, "input_tokens": None}})
         reader.feed({"type": "message_stop"})
         assert reader.usage == self.READ
 
     def test_a_wrong_count_does_not_erase_the_last_right_one(self) -> None:
-        reader = UsageReader(call("messages"))
+        reader = UsageReader("messages")
         reader.feed({"usage": MESSAGES})
         reader.feed({"type": "message_delta", "usage": {"output_tokens": -1}})
         assert reader.usage == self.READ
@@ -174,14 +176,33 @@ class TestOtherKinds:
     def test_each_states_what_it_is_billed_by(self, kind: Kind, body: Any, usage: Usage | None) -> None:
         assert usage_from_body(body, kind) == usage
 
-    def test_a_speech_is_billed_by_the_characters_of_its_request(self) -> None:
-        reader = UsageReader(call("speech", characters=11))
-        assert reader.usage == Usage(characters=11)
-        reader.feed({"type": "speech.audio.done", "usage": {"input_tokens": 5, "output_tokens": 90}})
-        assert reader.usage == Usage(characters=11, prompt_tokens=5, completion_tokens=90)
+    @pytest.mark.parametrize(
+        ("stated", "asked", "usage"),
+        [
+            (
+                Usage(prompt_tokens=5, completion_tokens=90),
+                {"kind": "speech", "characters": 11},
+                Usage(prompt_tokens=5, completion_tokens=90, characters=11),
+            ),
+            (Usage(images=1), {"kind": "images", "images_made": 2}, Usage(images=1)),
+            (Usage(prompt_tokens=3), {"kind": "images", "images_made": 2}, Usage(prompt_tokens=3, images=2)),
+            (Usage(seconds=3), {"kind": "transcriptions", "seconds": 40}, Usage(seconds=3)),
+            (Usage(), {"kind": "transcriptions", "seconds": 40}, Usage(seconds=40)),
+            (
+                Usage(prompt_tokens=9),
+                {"kind": "rerank", "search_units": 2},
+                Usage(prompt_tokens=9, search_units=2),
+            ),
+        ],
+        ids=str,
+    )
+    def test_what_the_answer_leaves_out_the_request_says(
+        self, stated: Usage, asked: dict[str, Any], usage: Usage
+    ) -> None:
+        assert with_pieces(stated, call(**asked)) == usage
 
     def test_a_later_event_without_a_usage_does_not_erase_an_earlier_one(self) -> None:
-        reader = UsageReader(call("chat"))
+        reader = UsageReader("chat")
         for event in ({"usage": PLAIN}, {"usage": None}, {"choices": []}, "text"):
             reader.feed(event)
         assert reader.usage == Usage(prompt_tokens=10, completion_tokens=20)
@@ -206,7 +227,7 @@ class TestOtherKinds:
     )
 )
 def test_arbitrary_answers_state_a_usage_or_none(kind: Kind, body: Any) -> None:
-    reader = UsageReader(call(kind))
+    reader = UsageReader(kind)
     reader.feed(body)
     assert reader.usage is None or isinstance(reader.usage, Usage)
     assert usage_from_body(body, kind) == reader.usage

@@ -12,8 +12,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartParser
 
 from otrta_core import InvalidRequest
-from otrta_core.requests import transcriptions
-from otrta_litellm.forms import (
+from otrta_core.multipart import (
     MAX_FIELD_BYTES,
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -21,8 +20,9 @@ from otrta_litellm.forms import (
     Form,
     SentFile,
     read_form,
-    write_form,
 )
+from otrta_core.requests import transcriptions
+from otrta_litellm.forms import write_form
 
 TYPE = "multipart/form-data; boundary=B"
 

@@ -6,9 +6,9 @@ from typing import Any, get_args
 import pytest
 
 from otrta_core import InvalidRequest, ModelPrice, RequestNotPriceable, UnsupportedParameter
+from otrta_core.multipart import read_form
 from otrta_core.requests import Kind
 from otrta_litellm.answers import GateError
-from otrta_litellm.forms import read_form
 from otrta_litellm.prices import Prices
 from otrta_litellm.terms import Quotes, Sent, Terms
 from tests.otrta_litellm.samples import payment, settings

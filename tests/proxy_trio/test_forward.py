@@ -16,6 +16,7 @@ from proxy_trio.payer import Attempt, Ending
 TOKEN = "cashuBsecretpayment"
 CHANGE = "cashuBsecretchange"
 CHAT = "/v1/chat/completions"
+TRANSCRIBE = "/v1/audio/transcriptions"
 BODY = b'{ "model": "m",  "messages": [{"role": "user", "content": "h\xc3\xa9"}] }\n'
 JSON = {"Content-Type": "application/json"}
 SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
@@ -121,6 +122,57 @@ async def test_the_list_of_models_is_free(start_proxy, gateway, payer, script, a
     assert response.json() == {"data": []}
     assert not payer.calls[0].payable
     assert sorted(name for name, _ in gateway.seen[0].headers) == ["accept", "accept-encoding", "host"]
+
+
+@pytest.mark.trio
+async def test_a_form_passes_byte_for_byte(start_proxy, gateway, payer, script, app_client):
+    gateway.scripts = [script.answer(200, {**JSON, "Content-Length": 2}, b"{}")]
+    sent = app_client.build_request(
+        "POST",
+        f"http://127.0.0.1:{await start_proxy()}{TRANSCRIBE}",
+        data={"model": "m"},
+        files={"file": ("hi.mp3", b"\x00\r\n" * 500_000, "audio/mpeg")},
+    )
+    raw = sent.read()
+    assert (await app_client.send(sent)).status_code == 200
+    [seen] = gateway.seen
+    assert seen.body == raw
+    assert dict(seen.headers)["content-type"] == sent.headers["content-type"]
+    assert payer.calls[0].body.request().seconds == 2000
+
+
+@pytest.mark.trio
+async def test_a_private_part_is_cut_out_of_a_form(start_proxy, gateway, script, app_client):
+    gateway.scripts = [script.answer(200, {**JSON, "Content-Length": 2}, b"{}")]
+    url = f"http://127.0.0.1:{await start_proxy()}{TRANSCRIBE}"
+    fields = {"user": "alice", "model": "m"}
+    await app_client.post(url, data=fields, files={"file": ("hi.mp3", b"sound", "audio/mpeg")})
+    [seen] = gateway.seen
+    assert b"alice" not in seen.body
+    assert b"sound" in seen.body
+    assert int(dict(seen.headers)["content-length"]) == len(seen.body)
+
+
+@pytest.mark.trio
+async def test_a_model_in_the_path_goes_on_as_it_was_written(start_proxy, gateway, payer, script, app_client):
+    gateway.scripts = [script.answer(200, {**JSON, "Content-Length": 2}, b"{}")]
+    path = "/openai/deployments/my%20model%2F1/chat/completions"
+    await app_client.post(f"http://127.0.0.1:{await start_proxy()}{path}", content=BODY, headers=JSON)
+    assert gateway.seen[0].target == path
+    assert payer.calls[0].model == payer.calls[0].body.request().model == "my model/1"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_one_model_can_be_asked_for(start_proxy, gateway, payer, script, app_client, method):
+    content = b'{"id":"a/b"}' if method == "GET" else b""
+    gateway.scripts = [script.answer(200, {**JSON, "Content-Length": 12}, content)]
+    port = await start_proxy()
+    response = await app_client.request(method, f"http://127.0.0.1:{port}/v1/models/a/b")
+    assert (response.status_code, response.content) == (200, content)
+    assert response.headers["content-length"] == "12"
+    assert gateway.seen[0].line == f"{method} /v1/models/a/b HTTP/1.1"
+    assert not payer.calls[0].payable
 
 
 @pytest.mark.trio
@@ -624,11 +676,14 @@ async def test_no_log_holds_a_token_even_when_all_is_logged(start_proxy, gateway
         (CHAT, b"[" * 300_000, JSON, 400, "invalid_request"),
         (CHAT, BODY, {"Content-Type": "text/plain"}, 400, "invalid_request"),
         (CHAT, BODY, {}, 400, "invalid_request"),
+        (CHAT, BODY, {"Content-Type": "multipart/form-data; boundary=B"}, 400, "invalid_request"),
+        (TRANSCRIBE, BODY, JSON, 400, "invalid_request"),
+        (TRANSCRIBE, BODY, {"Content-Type": "multipart/form-data; boundary=B"}, 400, "invalid_request"),
         (CHAT, b"x" * 1_000_001, JSON, 413, "body_too_large"),
         (CHAT + "?" + "q" * 20_000, BODY, JSON, 400, "invalid_request"),
-        ("/v1/completions", BODY, JSON, 404, "path_not_served"),
+        ("/v1/messages/count_tokens", BODY, JSON, 404, "path_not_served"),
         ("/v1/models", BODY, JSON, 405, "method_not_allowed"),
-        ("/chat/completions", BODY, JSON, 404, "path_not_served"),
+        ("/chat/completions/1", BODY, JSON, 404, "path_not_served"),
         ("/../etc/passwd", BODY, JSON, 404, "path_not_served"),
     ],
 )
