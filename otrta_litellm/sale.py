@@ -12,6 +12,7 @@ from otrta_litellm.asgi import App, Message, Receive, Scope, Send
 from otrta_litellm.checkout import Checkout
 from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
 from otrta_litellm.gateway import Gateway
+from otrta_litellm.hearing import Hearing
 from otrta_litellm.lease import Lease
 from otrta_litellm.limits import address_of
 from otrta_litellm.lock_desk import Tender
@@ -39,6 +40,7 @@ class Sale:
     def __init__(self, app: App, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
+        self._hearing = Hearing()
 
     async def sell(self, scope: Scope, receive: Receive, send: Send, way: Way) -> None:
         """Answer a call that has to be paid; refusals are raised, and the token is then untouched."""
@@ -87,6 +89,7 @@ class Sale:
             terms = checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S)
             checkout.acceptance.check_amount(terms, incoming)
             raise
+        await self._hearing.check(terms)
         if gateway.held.full:
             raise _overloaded()
         return terms, tender

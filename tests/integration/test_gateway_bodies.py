@@ -9,6 +9,7 @@ from otrta_core import Token
 from tests.integration.purse import Purse
 from tests.integration.shop import CHAT, HI, Shop
 from tests.integration.test_gateway_paths import CALLS, PAID, PNG, Files, conserved, request, wav
+from tests.otrta_core.sound.files import OPUS_20_MS, ogg_opus
 
 pytestmark = pytest.mark.integration
 
@@ -270,3 +271,14 @@ def test_an_image_in_the_prompt_is_bought_where_it_is_inline(shop: Shop, purse: 
     assert served.status == 200, served.body
     conserved(served, purse, PAID, served.sums[1])
     assert shop.calls()[0]["body"]["messages"][0]["content"][0]["image_url"]["url"] == PIXEL
+
+
+def test_silence_that_plays_longer_than_its_size_says_is_refused_untouched(
+    shop: Shop, purse: Purse, token: Token
+) -> None:
+    shop.forget_calls()
+    thin: Files = [("file", ("a.ogg", ogg_opus(10_000, OPUS_20_MS), "audio/ogg"))]
+    refused = shop.buy(token, path=TRANSCRIPTIONS, **request({"model": "demo-transcribe"}, thin))
+    assert (refused.status, refused.code) == (400, "request_not_priceable")
+    assert purse.states(token) == {"UNSPENT"}
+    assert shop.calls() == []
