@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "otrta_cli.demo:demo", "Run mint, gateway and client here and pay for two LLM calls."
     ),
     "serve": LazyCommand("otrta_cli.serve_command:serve", "Run the client proxy that LLM apps point at."),
+    "page": LazyCommand("otrta_cli.page_command:page", "Open the wallet page in the browser."),
     "balance": LazyCommand(f"{_WALLET}:balance", "Show what the wallet holds."),
     "receive": LazyCommand(f"{_WALLET}:receive", "Put a token into the wallet."),
     "send": LazyCommand(f"{_WALLET}:send", "Take a token out of the wallet."),
@@ -55,6 +56,7 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "hypercorn": "client",
     "starlette": "client",
     "segno": "client",
+    "jinja2": "client",
     "psycopg": "postgres",
 }
 

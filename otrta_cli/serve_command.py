@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +12,7 @@ from typing import Any, Final
 import click
 import trio
 
+from otrta_cli.page_command import open_in_browser
 from otrta_cli.seed_hint import hint_at_seed
 from otrta_cli.wallet_link import serving
 from otrta_core import format_msat
@@ -19,6 +22,7 @@ from proxy_trio.app import build_app
 from proxy_trio.client import Client, open_client
 from proxy_trio.client_settings import ClientSettings, client_home, load_client_settings
 from proxy_trio.local_api import announced, new_local_token, wallet_routes
+from proxy_trio.page.door import Door, one_time_path, open_door
 from proxy_trio.serve import serve as serve_app
 from proxy_trio.settings import ForwardSettings, GuardSettings
 
@@ -33,8 +37,9 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on 127.0.0.1.  [default: 8402]")
+@click.option("--open", "open_page", is_flag=True, help="Open the wallet page in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object once it listens.")
-def serve(port: int | None, as_json: bool) -> None:
+def serve(port: int | None, open_page: bool, as_json: bool) -> None:
     """Run the client proxy that LLM apps point at, until Ctrl-C.
 
     It listens on 127.0.0.1 only, pays each call from the wallet within the budgets, and keeps the change.
@@ -42,17 +47,26 @@ def serve(port: int | None, as_json: bool) -> None:
     log.configure()
     home = client_home().absolute()
     settings = load_client_settings(home)
-    trio.run(_serve, home, settings, settings.port if port is None else port, as_json)
+    hello = _Hello(as_json, open_page)
+    trio.run(_serve, home, settings, settings.port if port is None else port, hello)
 
 
-async def _serve(home: Path, settings: ClientSettings, port: int, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Hello:
+    """What is done once it listens."""
+
+    as_json: bool
+    open_page: bool
+
+
+async def _serve(home: Path, settings: ClientSettings, port: int, hello: _Hello) -> None:
     """Serve until a signal comes; a second one does not wait for running calls."""
     stop = trio.Event()
     # from the first moment on: a signal while the wallet opens must not be a traceback
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_on_signal, signals, stop, nursery.cancel_scope)
-            await _open_and_serve(home, settings, port, as_json, stop)
+            await _open_and_serve(home, settings, port, hello, stop)
             nursery.cancel_scope.cancel()
 
 
@@ -64,13 +78,13 @@ async def _on_signal(signals: Any, stop: trio.Event, scope: trio.CancelScope) ->
 
 
 async def _open_and_serve(
-    home: Path, settings: ClientSettings, port: int, as_json: bool, stop: trio.Event
+    home: Path, settings: ClientSettings, port: int, hello: _Hello, stop: trio.Event
 ) -> None:
     give_up_at = trio.current_time() + BUSY_S
     while not stop.is_set():
         try:
             async with open_client(home, settings) as client:
-                await _run(client, port, as_json, stop)
+                await _run(client, port, hello, stop)
             return
         except WalletBusy:
             if (other := serving(home)) is not None:
@@ -85,33 +99,40 @@ async def _open_and_serve(
         await trio.sleep(_POLL_S)
 
 
-async def _run(client: Client, port: int, as_json: bool, stop: trio.Event) -> None:
+async def _run(client: Client, port: int, hello: _Hello, stop: trio.Event) -> None:
     token = new_local_token()
+    door = open_door(client, token)
     app = build_app(
         client.payer,
         forward=ForwardSettings(stop_s=STOP_S, removed_fields=client.settings.privacy.strip_fields),
         guard=GuardSettings(local_token=token),
-        routes=wallet_routes(client),
+        routes=[*door.routes, *wallet_routes(client)],
     )
     async with trio.open_nursery() as background:
         background.start_soon(client.run)
         async with trio.open_nursery() as nursery:
             bound = await nursery.start(partial(serve_app, app, port, stop=stop))
             with announced(client.home, bound, token):
-                await _say_hello(client, bound, as_json)
+                await _say_hello(client, bound, hello, door)
                 await hint_at_seed(client)
                 await stop.wait()
         background.cancel_scope.cancel()
 
 
-async def _say_hello(client: Client, port: int, as_json: bool) -> None:
+async def _say_hello(client: Client, port: int, hello: _Hello, door: Door) -> None:
     url = f"http://127.0.0.1:{port}"
-    if as_json:
+    if hello.open_page:
+        await trio.to_thread.run_sync(open_in_browser, client.home, url + one_time_path(door.sessions))
+    if hello.as_json:
         click.echo(json.dumps({"url": url, "home": str(client.home), "pid": os.getpid()}))
         return
     click.echo(f"Point apps at {url}/v1 (any key will do). The wallet is in {client.home}")
     for hint in await hints(client):
         click.echo(f"  {hint}")
+    if sys.stdout.isatty():  # a log is no place for a link that logs in
+        click.echo(f"  The wallet page, by a link that works once: {url}{one_time_path(door.sessions)}")
+    else:
+        click.echo(f"  The wallet page is at {url}/ (`otrta page` opens it).")
 
 
 async def hints(client: Client) -> list[str]:

@@ -76,3 +76,10 @@ def format_msat(amount_msat: int) -> str:
         return f"{sign}{rest} msat"
     fraction = f".{rest:03d}" if rest else ""
     return f"{sign}{whole:,}{fraction} sat"
+
+
+def format_sat(amount_msat: int) -> str:
+    """Write msat as sat for a column of them, exactly: always three decimals, ``0.123``, ``12.345``."""
+    sign = "-" if amount_msat < 0 else ""
+    whole, rest = divmod(abs(amount_msat), 1000)
+    return f"{sign}{whole:,}.{rest:03d}"

@@ -102,6 +102,19 @@ class HistoryParams(Params):
     limit: Annotated[int, Field(strict=True, ge=1, le=MAX_HISTORY)] = 100
 
 
+class ActivityParams(Params):
+    """Which part of what happened."""
+
+    offset: Annotated[int, Field(strict=True, ge=0, le=10**9)] = 0
+    limit: Annotated[int, Field(strict=True, ge=1, le=1000)] = 50
+
+
+class SpendingParams(Params):
+    """How many days back."""
+
+    days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
+
+
 class UrlParams(Params):
     """A mint or a gateway."""
 

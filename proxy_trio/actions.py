@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from proxy_trio import directory_actions, lightning_actions, money_actions, seed_actions
 from proxy_trio.action_params import (
+    ActivityParams,
     AmountParams,
     HistoryParams,
     InvoiceParams,
@@ -25,6 +26,7 @@ from proxy_trio.action_params import (
     RestoreParams,
     SendParams,
     SentParams,
+    SpendingParams,
     UrlParams,
 )
 from proxy_trio.client import Client
@@ -53,11 +55,14 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "sent_show": _action(SentParams, money_actions.sent_show),
     "sent_cancel": _action(SentParams, money_actions.sent_cancel),
     "invoice": _action(AmountParams, money_actions.invoice),
+    "invoice_show": _action(QuoteIdParams, money_actions.invoice_show),
     "claim_invoice": _action(QuoteIdParams, money_actions.claim_invoice),
     "pay_quote": _action(InvoiceParams, lightning_actions.pay_quote),
     "pay": _action(PayParams, lightning_actions.pay),
     "pay_status": _action(QuoteIdParams, lightning_actions.pay_status),
     "history": _action(HistoryParams, money_actions.history),
+    "activity": _action(ActivityParams, money_actions.activity),
+    "spending": _action(SpendingParams, money_actions.spending),
     "pending": _action(NoParams, money_actions.pending),
     "invoices": _action(NoParams, money_actions.invoices),
     "recover": _action(RecoverParams, money_actions.recover),

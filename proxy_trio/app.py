@@ -36,7 +36,8 @@ def build_app(
         payer: Pays for calls and keeps their change.
         forward: Bounds of a forwarded call.
         guard: Who may call.
-        routes: Further routes, such as the wallet's under ``/_otrta/``; the guard stands before them.
+        routes: Further routes, such as the wallet's under ``/_otrta/``; they come before the proxy's own, and
+            the guard stands before them.
         make_transport: Makes the HTTP client towards the gateways, once per run.
 
     Returns:
@@ -55,9 +56,9 @@ def build_app(
 
     return Starlette(
         routes=[
-            Route("/", _landing),
-            Route("/health", _health),
             *routes,
+            Route("/", landing),
+            Route("/health", _health),
             Route("/{path:path}", forwarder),
         ],
         middleware=[Middleware(Guard, settings=guard or GuardSettings())],
@@ -66,7 +67,8 @@ def build_app(
     )
 
 
-async def _landing(_request: Request) -> Response:
+async def landing(_request: Request) -> Response:
+    """Tell a program what is served here."""
     return JSONResponse(
         {
             "name": "otrta",

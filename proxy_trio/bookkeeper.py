@@ -109,7 +109,9 @@ class Bookkeeper:
 
         await self._wallet.transactions.run(write)
 
-    async def close(self, call: PaidCall, judgement: Judgement, *, change_msat: int) -> PaidCall:
+    async def close(
+        self, call: PaidCall, judgement: Judgement, *, change_msat: int, **values: Any
+    ) -> PaidCall:
         """Close a payment by a judgement, or dispute it.
 
         A dispute closes the gateway too, until the user trusts it again. The token itself stays at hand:
@@ -126,6 +128,7 @@ class Bookkeeper:
                 reason=judgement.reason,
                 change_msat=change_msat,
                 cost_msat=max(0, call.paid_msat - call.fee_msat - change_msat),
+                **values,
             )
             if changed and judgement.state is CallState.DISPUTED:
                 distrust(conn, now, call.gateway, judgement.reason or "it kept too much")

@@ -7,8 +7,10 @@ from otrta_core import P2PK, AmountError, Token, Unit, format_msat
 from otrta_wallet import MintNotKnown, NotEnoughFunds, QuoteNotPaid, TokenSpent, Transfer, WalletError
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.quotes import load_quote
+from proxy_trio import activity as activity_reports
 from proxy_trio import calls, reports
 from proxy_trio.action_params import (
+    ActivityParams,
     AmountParams,
     HistoryParams,
     NoParams,
@@ -18,6 +20,7 @@ from proxy_trio.action_params import (
     RecoverParams,
     SendParams,
     SentParams,
+    SpendingParams,
 )
 from proxy_trio.client import Client
 from proxy_trio.schema import CallState
@@ -33,6 +36,16 @@ async def balance(client: Client, _params: NoParams) -> dict[str, Any]:
 async def history(client: Client, params: HistoryParams) -> list[dict[str, Any]]:
     """Tell what happened, newest first."""
     return await client.wallet.transactions.run(reports.history, params.limit)
+
+
+async def activity(client: Client, params: ActivityParams) -> dict[str, Any]:
+    """Tell a part of what happened, newest first, with each call's gateway and tokens."""
+    return await client.wallet.transactions.run(activity_reports.page, params.offset, params.limit)
+
+
+async def spending(client: Client, params: SpendingParams) -> dict[str, Any]:
+    """Tell what calls cost by day and model."""
+    return await client.wallet.transactions.run(activity_reports.spending, params.days)
 
 
 async def pending(client: Client, _params: NoParams) -> list[dict[str, Any]]:
@@ -134,6 +147,24 @@ async def invoice(client: Client, params: AmountParams) -> dict[str, Any]:
         "mint": mint,
         "unit": unit.value,
         "expiry": quote.expiry,
+    }
+
+
+async def invoice_show(client: Client, params: QuoteIdParams) -> dict[str, Any]:
+    """Return an invoice that this wallet asked for again, and how it stands as far as is known."""
+    quote = await client.wallet.transactions.run(lambda conn, _now: load_quote(conn, params.quote_id))
+    if quote is None:
+        raise WalletError("This wallet asked for no such invoice.")
+    unit = Unit.parse(quote.unit)
+    return {
+        "quote_id": quote.id,
+        "request": quote.request,
+        "amount_msat": unit.to_msat(quote.amount),
+        "mint": quote.mint,
+        "unit": unit.value,
+        "since": quote.created_at,
+        "expiry": quote.expiry,
+        "state": quote.state,
     }
 
 

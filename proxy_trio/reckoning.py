@@ -38,6 +38,14 @@ def may_keep_msat(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> int
     )
 
 
+def tokens_used(outcome: Outcome) -> dict[str, int]:
+    """Return what the answer states to have used, as columns of a payment's row; empty if unstated."""
+    usage = _usage(outcome)
+    if usage is None:
+        return {}
+    return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
+
+
 def judge(call: PaidCall, bound_msat: int, outcome: Outcome) -> Judgement | None:
     """Judge what came back; None where the change has to be asked for first.
 

@@ -44,6 +44,8 @@ calls = Table(
     Column("cost_msat", BigInteger),
     Column("change_msat", BigInteger),
     Column("change_token", Text),  # as it came, until its proofs are stored: see bookkeeper
+    Column("input_tokens", BigInteger),  # as the answer states them
+    Column("output_tokens", BigInteger),
     Column("missing_msat", BigInteger),  # what the gateway owes by our own count
     Column("reason", Text),
     Column("refused", Boolean, nullable=False, default=False),  # its mint is asked before its gateway

@@ -12,7 +12,15 @@ from proxy_trio.change_filter import Comment
 from proxy_trio.gateways import Gateways
 from proxy_trio.offers import find_offers
 from proxy_trio.payer import Attempt, Call, Head, Outcome
-from proxy_trio.reckoning import PaidAttempt, asked_by, judge, may_keep_msat, waiting_for, was_refused
+from proxy_trio.reckoning import (
+    PaidAttempt,
+    asked_by,
+    judge,
+    may_keep_msat,
+    tokens_used,
+    waiting_for,
+    was_refused,
+)
 from proxy_trio.schema import CallState
 
 
@@ -99,11 +107,14 @@ class WalletPayer:
         bound_msat = may_keep_msat(call, attempt, outcome)
         judgement = judge(call, bound_msat, outcome)
         if judgement is not None:
-            await self._books.close(call, judgement, change_msat=call.change_msat or 0)
+            await self._books.close(
+                call, judgement, change_msat=call.change_msat or 0, **tokens_used(outcome)
+            )
             return
         await self._books.update(
             call,
             state=CallState.AWAITING_CHANGE,
+            **tokens_used(outcome),
             bound_msat=bound_msat,  # what the answer proves is held against the gateway later too
             refused=was_refused(outcome),
             reason=call.reason or waiting_for(outcome),

@@ -26,6 +26,8 @@ def upgrade() -> None:
         sa.Column("cost_msat", sa.BigInteger(), nullable=True),
         sa.Column("change_msat", sa.BigInteger(), nullable=True),
         sa.Column("change_token", sa.Text(), nullable=True),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=True),
         sa.Column("missing_msat", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("refused", sa.Boolean(), nullable=False),
