@@ -38,9 +38,9 @@ def may_keep_msat(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> int
     )
 
 
-def tokens_used(outcome: Outcome) -> dict[str, int]:
+def tokens_used(attempt: PaidAttempt, outcome: Outcome) -> dict[str, int]:
     """Return what the answer states to have used, as columns of a payment's row; empty if unstated."""
-    usage = _usage(outcome)
+    usage = _usage(attempt.request, outcome)
     if usage is None:
         return {}
     return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}

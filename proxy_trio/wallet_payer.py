@@ -108,13 +108,13 @@ class WalletPayer:
         judgement = judge(call, bound_msat, outcome)
         if judgement is not None:
             await self._books.close(
-                call, judgement, change_msat=call.change_msat or 0, **tokens_used(outcome)
+                call, judgement, change_msat=call.change_msat or 0, **tokens_used(attempt, outcome)
             )
             return
         await self._books.update(
             call,
             state=CallState.AWAITING_CHANGE,
-            **tokens_used(outcome),
+            **tokens_used(attempt, outcome),
             bound_msat=bound_msat,  # what the answer proves is held against the gateway later too
             refused=was_refused(outcome),
             reason=call.reason or waiting_for(outcome),
