@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from otrta_core import OtrtaError, Token, Unit
 from otrta_litellm import losses
 from otrta_litellm.locks import Locking, holds_until, locked_to, locking
+from otrta_litellm.one_by_one import one_by_one
 from otrta_litellm.refusals import lock_not_accepted, locks_wait, mint_away
 from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.swap_queue import SwapQueue, Ticket
@@ -115,11 +116,12 @@ class LockDesk:
         return all(locked_to(proof, keys) is not None for proof in token.proofs)
 
     def check_room(self, conn: Connection, now: float, incoming: Incoming) -> None:
-        """Check, in the transaction that takes a locked token, that not too much is out already.
+        """Check, in the transaction that takes a locked token, that not too much is out at all workers.
 
         Raises:
             GateError: 503, the token is untouched.
         """
+        one_by_one(conn, "locked tokens")
         mint, settings = incoming.token.mint, self._settings
         lost = losses.of_mint(conn, mint)
         if lost:

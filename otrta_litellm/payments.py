@@ -345,9 +345,10 @@ class PaymentParticipant:
             losses.make_good(conn, operation.id)
         if operation.kind == "receive" and operation.reference is not None:
             now, payment_id = self._now(), operation.reference
-            if _move(conn, now, payment_id, PaymentState.REDEEMING, PaymentState.REDEEMED):
+            certain: dict[str, Any] = {"at_risk_msat": None}
+            if _move(conn, now, payment_id, PaymentState.REDEEMING, PaymentState.REDEEMED, **certain):
                 return
-            if _move(conn, now, payment_id, PaymentState.REJECTED, PaymentState.REDEEMED):
+            if _move(conn, now, payment_id, PaymentState.REJECTED, PaymentState.REDEEMED, **certain):
                 # whoever tried the same proofs meanwhile cannot have got them
                 ys = journal.parts(conn, operation.id)[0]
                 conn.execute(delete(payment_proofs).where(payment_proofs.c.y.in_(ys)))

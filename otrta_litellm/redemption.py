@@ -87,6 +87,9 @@ class Redemption:
         if self._risk is not None and self._risk.take(worth_msat, anyio.current_time()):
             return await self._take_with_call(offer, incoming, worth_msat, self._risk)
         payment, operation = await self._claim(offer, incoming)
+        return await self._wait(payment, operation, incoming)
+
+    async def _wait(self, payment: Payment, operation: Operation, incoming: Incoming) -> Taking:
         try:
             return Taking(await self._swapped(payment, self._queue.put(operation), incoming))
         except BaseException:
@@ -98,10 +101,13 @@ class Redemption:
         try:
             await self._wallet.check_dleq(incoming)
             await self._refuse_spent(incoming)
-            payment, operation = await self._claim(offer, incoming)
+            payment, operation, risked = await self._claim_at_risk(offer, incoming, worth_msat, risk)
         except BaseException:
             risk.won(worth_msat, anyio.current_time())  # nothing was risked
             raise
+        if not risked:
+            risk.won(worth_msat, anyio.current_time())
+            return await self._wait(payment, operation, incoming)
         ticket = self._queue.put(operation)
         until = anyio.current_time() + REDEEM_WITHIN_S
 
@@ -154,6 +160,22 @@ class Redemption:
             return operation
 
         return await self._write(offer, incoming, journal)
+
+    async def _claim_at_risk(
+        self, offer: Offer, incoming: Incoming, worth_msat: int, risk: Risk
+    ) -> tuple[Payment, Operation, bool]:
+        """As ``_claim``, and put the payment at risk, if it is not too much with what other workers risk."""
+        risked = False
+
+        def journal(conn: Connection, now: float, payment: Payment) -> Operation:
+            nonlocal risked
+            operation = self._wallet.queue_receive(conn, now, incoming, payment.id)
+            payments.begin_redeeming(conn, now, payment.id)
+            risked = risk.risked_by_all(conn, now, payment.id, worth_msat)
+            return operation
+
+        payment, operation = await self._write(offer, incoming, journal)
+        return payment, operation, risked
 
     async def _claim_locked(self, offer: Offer, incoming: Incoming) -> Payment:
         """Write the payment with its claims as redeemed, and have it swapped in the background."""

@@ -1,13 +1,22 @@
-"""How much is risked on calls that run before their payment is certain: ``redeem: with_call``."""
+"""How much is risked on calls that run before their payment is certain: ``redeem: with_call``.
+
+Each worker counts its own, so that it need not ask for what is too much anyway, and what all have at risk is
+counted in the store, in the transaction that claims a payment's proofs.
+"""
 
 from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, func, or_, select, update
+
+from otrta_litellm.one_by_one import one_by_one
+from otrta_litellm.schema import PaymentState, payments
 
 LONGEST_PAUSE_S = 3600.0
 
 
 @dataclass(slots=True)
 class Risk:
-    """What is at risk now, and whether more may be.
+    """What this worker has at risk now, and whether more may be.
 
     After a lost swap every call waits for its payment again for a while: at first ``pause_s``, and twice as
     long for each further loss that comes before a swap has gone well after the pause.
@@ -43,3 +52,32 @@ class Risk:
             pause_s = max(self._next_pause_s, self.pause_s)
             self._not_before = now + pause_s
             self._next_pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def risked_by_all(self, conn: Connection, now: float, payment_id: str, amount_msat: int) -> bool:
+        """Put a payment at risk, if that is not too much with what all workers have at risk.
+
+        Nor is it done for a while after any of them has lost one.
+
+        Args:
+            conn: in the transaction that claims the payment's proofs.
+            now: unix time.
+            payment_id: of the payment, which is redeeming.
+            amount_msat: what its call may cost.
+        """
+        one_by_one(conn, "at risk")
+        lost = payments.c.state == PaymentState.REJECTED
+        query = select(
+            func.coalesce(func.sum(payments.c.at_risk_msat).filter(~lost), 0),
+            func.count().filter(lost),
+        ).where(
+            payments.c.at_risk_msat.is_not(None),
+            or_(
+                payments.c.state == PaymentState.REDEEMING,
+                lost & (payments.c.changed_at > now - self.pause_s),
+            ),
+        )
+        at_risk_msat, lost_lately = conn.execute(query).one()
+        if lost_lately or at_risk_msat + amount_msat > self.limit_msat:
+            return False
+        conn.execute(update(payments).where(payments.c.id == payment_id).values(at_risk_msat=amount_msat))
+        return True

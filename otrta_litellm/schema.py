@@ -43,6 +43,7 @@ payments = Table(
     Column("cost_msat", BigInteger),  # what is charged
     Column("change_msat", BigInteger),
     Column("excess_msat", BigInteger),  # what the call cost beyond the payment
+    Column("at_risk_msat", BigInteger, index=True),  # of a call that runs before its payment is certain
     Column("change_token", Text),  # erased once the change is spent
     Column("change_due", Boolean, nullable=False),  # change is owed and not yet made
     Column("claim_look_at", Float, index=True),  # when its mint is next asked whether the change is spent

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("cost_msat", sa.BigInteger(), nullable=True),
         sa.Column("change_msat", sa.BigInteger(), nullable=True),
         sa.Column("excess_msat", sa.BigInteger(), nullable=True),
+        sa.Column("at_risk_msat", sa.BigInteger(), nullable=True),
         sa.Column("change_token", sa.Text(), nullable=True),
         sa.Column("change_due", sa.Boolean(), nullable=False),
         sa.Column("claim_look_at", sa.Float(), nullable=True),
@@ -37,6 +38,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index(op.f("ix_payments_at_risk_msat"), "payments", ["at_risk_msat"], unique=False)
     op.create_index(op.f("ix_payments_claim_look_at"), "payments", ["claim_look_at"], unique=False)
     op.create_index(op.f("ix_payments_created_at"), "payments", ["created_at"], unique=False)
     op.create_index("payments_by_state", "payments", ["state", "owner"], unique=False)
