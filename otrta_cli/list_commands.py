@@ -72,10 +72,15 @@ def gateways_list(as_json: bool) -> None:
 
 @gateways.command("add")
 @click.argument("url")
+@click.option(
+    "--kind",
+    type=click.Choice(["otrta", "nut24"]),
+    help="What it is, where it cannot say so itself: nut24 sells by HTTP 402 alone and gives no change.",
+)
 @as_json_option
-def gateways_add(url: str, as_json: bool) -> None:
+def gateways_add(url: str, kind: str | None, as_json: bool) -> None:
     """Let the gateway at URL be paid for LLM calls, within the budgets."""
-    added = WalletLink().act("gateways_add", url=url)
+    added = WalletLink().act("gateways_add", url=url, kind=kind)
     show(added, as_json, lambda gateway: click.echo(f"Added {gateway['url']}."))
 
 

@@ -1,6 +1,6 @@
 """What each wallet action takes: bounded, typed, and nothing unknown."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -119,6 +119,12 @@ class UrlParams(Params):
     """A mint or a gateway."""
 
     url: Url
+
+
+class GatewayParams(UrlParams):
+    """A gateway, and what kind of gateway it is; without it that is found out."""
+
+    kind: Literal["otrta", "nut24"] | None = None
 
 
 class QuoteParams(Params):

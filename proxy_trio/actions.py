@@ -14,6 +14,7 @@ from proxy_trio import directory_actions, lightning_actions, money_actions, seed
 from proxy_trio.action_params import (
     ActivityParams,
     AmountParams,
+    GatewayParams,
     HistoryParams,
     InvoiceParams,
     NoParams,
@@ -74,7 +75,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "mints_remove": _action(UrlParams, directory_actions.mints_remove),
     "mints_info": _action(UrlParams, directory_actions.mints_info),
     "gateways": _action(NoParams, directory_actions.gateways),
-    "gateways_add": _action(UrlParams, directory_actions.gateways_add),
+    "gateways_add": _action(GatewayParams, directory_actions.gateways_add),
     "gateways_remove": _action(UrlParams, directory_actions.gateways_remove),
     "gateways_info": _action(UrlParams, directory_actions.gateways_info),
     "gateways_trust": _action(UrlParams, directory_actions.gateways_trust),

@@ -12,10 +12,10 @@ from otrta_wallet import TokenSpent, Transfer, Wallet
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.store import load_transfers, proofs_with
 from proxy_trio import calls
+from proxy_trio.asking_gateways import ask_for_reply
 from proxy_trio.bookkeeper import Bookkeeper, has_unread_change
 from proxy_trio.calls import PaidCall
 from proxy_trio.errors import GatewayFailure
-from proxy_trio.gateway_info import ask_for_reply
 from proxy_trio.headers import values
 from proxy_trio.judge import Judgement, least_change_msat, verdict
 from proxy_trio.reckoning import json_or_none
@@ -29,6 +29,8 @@ PATIENCE_S: Final = 60.0
 """How long a gateway that is busy is left alone with the token before it is taken back."""
 SILENCE_S: Final = 3600.0
 """How long a gateway that has taken the token may go without a word on its change."""
+UNREDEEMED_S: Final = 86_400.0
+"""How long a gateway that gives no change may leave a token unredeemed before it is taken back."""
 CLAIM_WINDOW_S: Final = 365 * 86_400.0
 
 _RUNNING: Final = frozenset({202, 409, 425})
@@ -86,6 +88,12 @@ class CallRecovery:
         """
         states = await self._states(call)
         if states is None or "PENDING" in states:
+            return
+        if "UNSPENT" in states and call.bound_msat >= call.paid_msat - call.fee_msat and self._is_fresh(call):
+            # all of it was the price, and its owner may redeem it when it likes
+            pause_s = min(LONGEST_PAUSE_S * 12, FIRST_PAUSE_S * 2 ** min(call.tries, 30))
+            later = self._wallet.transactions.now() + pause_s
+            await self._books.update(call, was=(CallState.DONE,), tries=call.tries + 1, next_try_at=later)
             return
         if states <= {"SPENT"} or await self._take_back(call) is _Token.SPENT:
             await self._books.give_up_token(call)
@@ -224,6 +232,9 @@ class CallRecovery:
 
     def _is_young(self, call: PaidCall) -> bool:
         return self._wallet.transactions.now() - call.created_at < PATIENCE_S
+
+    def _is_fresh(self, call: PaidCall) -> bool:
+        return self._wallet.transactions.now() - call.created_at < UNREDEEMED_S
 
 
 def _least(call: PaidCall) -> int:

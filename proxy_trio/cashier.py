@@ -14,10 +14,10 @@ from otrta_core.requests import OUTPUT_LIMIT_FIELD
 from otrta_wallet import NotEnoughFunds, Transfer, Wallet
 from otrta_wallet.errors import MintError
 from proxy_trio import budget, calls
+from proxy_trio.asking import Source
 from proxy_trio.budget import Budgets
 from proxy_trio.errors import WalletEmpty
 from proxy_trio.gateway_info import GatewayInfo
-from proxy_trio.offers import Source
 
 _SLACK = 64
 """A token may be twice what is wanted and this much, in its unit, before a swap is worth its time."""
@@ -32,16 +32,20 @@ class Purchase:
         info: what it says of itself.
         request: the call.
         amount_msat: what must remain of the token after its input fee.
-        bound_msat: the most that the call may cost.
+        bound_msat: the most that the call may cost; None for all that is paid.
         sources: (mint, unit) pairs, best first.
+        exact: whether nothing beyond the amount is handed out, since it would not come back.
+        takes: the mints that the gateway takes, for the message where none of them is the wallet's.
     """
 
     gateway: str
     info: GatewayInfo
     request: CallRequest
     amount_msat: int
-    bound_msat: int
+    bound_msat: int | None
     sources: tuple[Source, ...]
+    exact: bool = False
+    takes: tuple[str, ...] = ()
 
 
 class _TooLarge(Exception):
@@ -69,7 +73,7 @@ class Cashier:
                 case.
         """
         if not purchase.sources:
-            names = ", ".join(purchase.info.units_by_mint()) or "none that can be read"
+            names = ", ".join(purchase.takes) or "none that can be read"
             raise WalletEmpty(
                 f"The gateway takes tokens of other mints than this wallet uses: {names}. If you trust one "
                 "of them, `otrta mints add URL`, then `otrta invoice AMOUNT`.",
@@ -106,6 +110,7 @@ class Cashier:
         left = unit.at_most(await self._check(unit.to_msat(amount)))
         memo = secrets.token_hex(16)
         journal = self._journal(payment_id, purchase, unit, fees)
+        most = exact if purchase.exact else 2 * amount + _SLACK
 
         async def at_hand() -> Transfer | None:
             with suppress(_TooLarge):
@@ -114,7 +119,7 @@ class Cashier:
                     amount,
                     unit,
                     net_of_fee=True,
-                    at_most=min(left, 2 * amount + _SLACK),
+                    at_most=min(left, most),
                     memo=memo,
                     reference=payment_id,
                     also=journal,
@@ -159,7 +164,8 @@ class Cashier:
             budget.check(self._budgets, paid_msat, calls.spent_since(conn, budget.day_begins(now)), now)
             fee_msat = unit.to_msat(input_fee(token.proofs, fees))
             capped_by_payment = request.kind in OUTPUT_LIMIT_FIELD and request.output_limit is None
-            bound_msat = paid_msat - fee_msat if capped_by_payment else purchase.bound_msat
+            known = None if capped_by_payment else purchase.bound_msat
+            bound_msat = paid_msat - fee_msat if known is None else known
             calls.begin(
                 conn,
                 now,

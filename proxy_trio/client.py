@@ -81,7 +81,8 @@ class Client:
                 if (at_once or call.next_try_at <= now) and call.id not in self.payer.running:
                     nursery.start_soon(self._settle_within, limit, call)
             for call in await run(_with_token_left):
-                nursery.start_soon(self._verify_within, limit, call)
+                if at_once or call.next_try_at <= now:
+                    nursery.start_soon(self._verify_within, limit, call)
         left = await run(lambda conn, _now: calls.with_states(conn, calls.OPEN))
         return found.open + len(left)
 

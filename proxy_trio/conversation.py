@@ -111,7 +111,11 @@ class Conversation:
             self._attempt.gateway_url,
             self._call.path,
             self._call.query,
-            with_payment(self._call.headers, self._attempt.token),
+            with_payment(
+                self._call.headers,
+                self._attempt.token,
+                change_in_stream=self._attempt.change_in_stream,
+            ),
             self._call.body.outbound if self._call.body else None,
             connect_s=self._settings.connect_s,
             idle_s=self._settings.idle_s,

@@ -11,11 +11,11 @@ from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.schema import ProofStatus, operations, proofs, quotes
 from otrta_wallet.schema import mints as mints_table
 from proxy_trio import budget, calls, reports
-from proxy_trio.action_params import NoParams, QuoteParams, UrlParams
+from proxy_trio.action_params import GatewayParams, NoParams, QuoteParams, UrlParams
 from proxy_trio.client import Client
 from proxy_trio.client_settings import CONFIG_FILE, WALLET_FILE
 from proxy_trio.errors import MintInUse
-from proxy_trio.gateway_info import GatewayInfo
+from proxy_trio.gateway_info import GatewayInfo, GatewayKind
 from proxy_trio.gateways import GatewayEntry
 from proxy_trio.schema import calls as calls_table
 
@@ -86,9 +86,10 @@ async def gateways(client: Client, _params: NoParams) -> list[dict[str, Any]]:
     return [_entry(entry) for entry in await client.gateways.entries()]
 
 
-async def gateways_add(client: Client, params: UrlParams) -> dict[str, Any]:
+async def gateways_add(client: Client, params: GatewayParams) -> dict[str, Any]:
     """Add a gateway after asking for its info."""
-    return _entry(await client.gateways.add(params.url))
+    kind = None if params.kind is None else GatewayKind(params.kind)
+    return _entry(await client.gateways.add(params.url, kind=kind))
 
 
 async def gateways_remove(client: Client, params: UrlParams) -> dict[str, Any]:
@@ -107,12 +108,14 @@ async def gateways_info(client: Client, params: UrlParams) -> dict[str, Any]:
     return {
         "url": url,
         "name": info.name,
+        "kind": info.kind,
         "unit": info.unit,
         "mints": [mint.model_dump() for mint in info.mints],
         "rounding": info.rounding,
         "default_output_tokens": info.default_output_tokens,
         "limits": info.limits.model_dump(),
-        "models": [{"id": name, **price.to_dict()} for name, price in sorted(info.models.items())],
+        "models": [{"id": name, **price.to_dict()} for name, price in sorted(info.models.items())]
+        or [{"id": name} for name in sorted(info.listed or ())],
     }
 
 
@@ -181,6 +184,7 @@ def _entry(entry: GatewayEntry) -> dict[str, Any]:
     return {
         "url": entry.url,
         "name": entry.name,
+        "kind": entry.kind,
         "trusted": entry.distrusted_for is None,
         "distrusted_for": entry.distrusted_for,
     }

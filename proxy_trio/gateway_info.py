@@ -1,18 +1,22 @@
-"""What a gateway says of itself at ``/v1/cashu/info``, read with suspicion."""
+"""What a gateway says of itself, read with suspicion: the value, whatever kind of gateway said it."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-import httpx
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from otrta_core import CallRequest, ModelPrice, OtrtaError
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_wallet.mint_url import normalize_mint_url
-from proxy_trio.errors import GatewayBrokeOff, GatewayFailure
-from proxy_trio.gateway import GatewayReply, build_request
 
-MAX_INFO_BYTES = 4 << 20
-CONNECT_S, IDLE_S = 10.0, 20.0
+
+class GatewayKind(StrEnum):
+    """How a gateway sells."""
+
+    OTRTA = "otrta"
+    """With prices at ``/v1/cashu/info``, and change."""
+    NUT24 = "nut24"
+    """By 402 alone (NUT-24): what it asks is its price, and nothing comes back."""
 
 
 class _Model(BaseModel):
@@ -39,8 +43,9 @@ class _KindLimits(_Model):
 
 
 class GatewayInfo(_Model):
-    """What a client needs of a gateway's info; amounts in msat."""
+    """What a client needs of a gateway's info; amounts in msat. ``kind`` and ``listed`` are never read."""
 
+    kind: GatewayKind = GatewayKind.OTRTA
     name: Annotated[str, StringConstraints(max_length=200)] = ""
     unit: str = "msat"
     mints: Annotated[tuple[_Mint, ...], Field(max_length=1000)] = ()
@@ -49,6 +54,19 @@ class GatewayInfo(_Model):
     default_output_tokens: Annotated[int, Field(ge=1, le=10**7)] = 1024
     models: Annotated[dict[str, ModelPrice], Field(max_length=100_000)] = {}
     paths: Annotated[dict[str, _KindLimits], Field(max_length=100)] = {}
+    change: Annotated[tuple[str, ...], Field(max_length=16)] = ("header", "sse")
+    listed: frozenset[str] | None = None
+    """The models that a gateway without prices names; None where it names none."""
+
+    @property
+    def gives_change(self) -> bool:
+        """Whether what is paid beyond the cost comes back."""
+        return self.kind is not GatewayKind.NUT24
+
+    @property
+    def change_in_stream(self) -> bool:
+        """Whether it takes ``X-Cashu-Change: sse``."""
+        return self.kind is GatewayKind.OTRTA and "sse" in self.change
 
     @field_validator("models", mode="before")
     @classmethod
@@ -80,66 +98,3 @@ class GatewayInfo(_Model):
             except OtrtaError:
                 continue
         return found
-
-
-async def fetch_info(transport: httpx.AsyncBaseTransport, gateway_url: str) -> GatewayInfo:
-    """Ask a gateway for its info.
-
-    Raises:
-        GatewayFailure: it did not answer, or not with an info.
-    """
-    status, body = await ask(transport, "GET", gateway_url, "/v1/cashu/info", [])
-    if status != 200:
-        raise GatewayBrokeOff(f"The gateway {gateway_url} has no /v1/cashu/info (HTTP {status}).")
-    try:
-        return GatewayInfo.model_validate_json(body)
-    except ValidationError:
-        raise GatewayBrokeOff(f"The info of the gateway {gateway_url} cannot be read.") from None
-
-
-async def ask(
-    transport: httpx.AsyncBaseTransport,
-    method: str,
-    gateway_url: str,
-    path: str,
-    headers: list[tuple[bytes, bytes]],
-) -> tuple[int, bytes]:
-    """Make a small request to a gateway; return status and body.
-
-    Raises:
-        GatewayFailure: no whole answer came.
-    """
-    reply, body = await ask_for_reply(transport, method, gateway_url, path, headers)
-    return reply.status, body
-
-
-async def ask_for_reply(
-    transport: httpx.AsyncBaseTransport,
-    method: str,
-    gateway_url: str,
-    path: str,
-    headers: list[tuple[bytes, bytes]],
-) -> tuple[GatewayReply, bytes]:
-    """Make a small request to a gateway; return the reply, closed, and its body.
-
-    Raises:
-        GatewayFailure: no whole answer came, or one that is too large.
-    """
-    fixed = [(b"Accept", b"application/json"), (b"Accept-Encoding", b"identity")]
-    content = b"" if method == "POST" else None
-    request = build_request(
-        method, gateway_url, path, b"", [*fixed, *headers], content, connect_s=CONNECT_S, idle_s=IDLE_S
-    )
-    reply = await GatewayReply.ask(transport, request)
-    body = bytearray()
-    try:
-        while (piece := await reply.next_piece()) is not None:
-            body += piece
-            if len(body) > MAX_INFO_BYTES:
-                raise GatewayBrokeOff(f"The gateway {gateway_url} answered with more than it should.")
-    finally:
-        await reply.close()
-    return reply, bytes(body)
-
-
-__all__ = ["GatewayFailure", "GatewayInfo", "ask", "ask_for_reply", "fetch_info"]

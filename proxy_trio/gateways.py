@@ -2,17 +2,19 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import trio
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from otrta_core import OtrtaError
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.transactions import Transactions
 from proxy_trio.errors import GatewayFailure
-from proxy_trio.gateway_info import GatewayInfo, fetch_info
+from proxy_trio.gateway_info import GatewayInfo, GatewayKind
+from proxy_trio.introductions import fetch_info
 from proxy_trio.schema import CallState, calls, gateways
 
 INFO_HOLDS_S = 60.0
@@ -30,11 +32,15 @@ class GatewayNotKnown(OtrtaError):
 
 @dataclass(frozen=True, slots=True)
 class GatewayEntry:
-    """A gateway of the list; ``distrusted_for`` says why it is not paid any more."""
+    """A gateway of the list.
+
+    ``distrusted_for`` says why it is not paid any more; ``kind`` is None until it was reached.
+    """
 
     url: str
     name: str | None
     distrusted_for: str | None
+    kind: GatewayKind | None = None
 
 
 class Gateways:
@@ -46,27 +52,38 @@ class Gateways:
         self._infos: dict[str, tuple[float, GatewayInfo]] = {}
         self._failures: dict[str, tuple[float, GatewayFailure]] = {}
         self._locks: dict[str, trio.Lock] = defaultdict(trio.Lock)
+        self._kinds: dict[str, GatewayKind] = {}
 
     async def entries(self) -> list[GatewayEntry]:
         """Return all gateways in the order they were added."""
 
         def read(conn: Connection, _now: float) -> list[GatewayEntry]:
             rows = conn.execute(select(gateways).order_by(gateways.c.added_at, gateways.c.url))
-            return [GatewayEntry(row.url, row.name, row.distrusted_for) for row in rows]
+            return [_entry(row) for row in rows]
 
-        return await self._db.run(read)
+        found = await self._db.run(read)
+        self._kinds = {entry.url: entry.kind for entry in found if entry.kind is not None}
+        return found
 
-    async def add(self, url: str, *, offline_ok: bool = False) -> GatewayEntry:
+    async def add(
+        self, url: str, *, kind: GatewayKind | None = None, offline_ok: bool = False
+    ) -> GatewayEntry:
         """Add a gateway after asking for its info; a known one is only looked at again.
+
+        Args:
+            url: its address, with or without ``/v1``.
+            kind: what it is; None to find out.
+            offline_ok: add it even where it does not answer.
 
         Raises:
             GatewayNotKnown: not a gateway's URL.
             GatewayFailure: it did not answer, and ``offline_ok`` is not set; nothing was added.
         """
         url = gateway_url(url)
-        name = None
+        values: dict[str, str] = {} if kind is None else {"kind": kind}
         try:
-            name = (await self.info(url, fresh=True)).name
+            info = await self._fetch(url, kind)
+            values = {"kind": info.kind} | ({"name": info.name} if info.name else {})
         except GatewayFailure:
             if not offline_ok:
                 raise
@@ -77,13 +94,15 @@ class Gateways:
                 # taking it off the list and adding it again does not end a dispute
                 disputed = calls.c.gateway == url, calls.c.state == CallState.DISPUTED
                 why = conn.execute(select(calls.c.reason).where(*disputed).limit(1)).scalar()
-                conn.execute(insert(gateways).values(url=url, name=name, added_at=now, distrusted_for=why))
-                return GatewayEntry(url, name, why)
-            if name is not None:
-                conn.execute(update(gateways).where(gateways.c.url == url).values(name=name))
-            return GatewayEntry(url, name or row.name, row.distrusted_for)
+                conn.execute(insert(gateways).values(url=url, added_at=now, distrusted_for=why, **values))
+            elif values:
+                conn.execute(update(gateways).where(gateways.c.url == url).values(**values))
+            return _entry(conn.execute(select(gateways).where(gateways.c.url == url)).one())
 
-        return await self._db.run(write)
+        entry = await self._db.run(write)
+        if entry.kind is not None:
+            self._kinds[url] = entry.kind
+        return entry
 
     async def remove(self, url: str) -> str:
         """Take a gateway off the list and return its URL in normal form; raises GatewayNotKnown."""
@@ -105,6 +124,7 @@ class Gateways:
     async def look_at(self, url: str) -> tuple[str, GatewayInfo]:
         """Ask a gateway, of the list or not, for its info now; returns its URL in normal form too."""
         known = gateway_url(url)
+        await self.entries()
         return known, await self.info(known, fresh=True)
 
     async def info(self, url: str, *, fresh: bool = False) -> GatewayInfo:
@@ -118,7 +138,7 @@ class Gateways:
             GatewayFailure: it had to be asked and did not answer.
         """
         if fresh:
-            return await self._fetch(url)
+            return await self._fetch(url, self._kinds.get(url))
         async with self._locks[url]:
             info = self._at_hand(url, INFO_HOLDS_S)
             if info is not None:
@@ -127,7 +147,7 @@ class Gateways:
                 failed_at, failure = self._failures.get(url, (float("-inf"), None))
                 if failure is not None and trio.current_time() - failed_at < FAILURE_HOLDS_S:
                     raise failure
-                return await self._fetch(url)
+                return await self._fetch(url, self._kinds.get(url))
             except GatewayFailure:
                 stale = self._at_hand(url, STALE_AFTER_S)
                 if stale is None:
@@ -142,15 +162,28 @@ class Gateways:
         asked_at, info = self._infos.get(url, (float("-inf"), None))
         return info if trio.current_time() - asked_at < longest_s else None
 
-    async def _fetch(self, url: str) -> GatewayInfo:
+    async def _fetch(self, url: str, kind: GatewayKind | None) -> GatewayInfo:
         try:
-            info = await fetch_info(self._transport, url)
+            info = await fetch_info(self._transport, url, kind)
         except GatewayFailure as error:
             self._failures[url] = (trio.current_time(), type(error)(error.message))
             raise
         self._failures.pop(url, None)
         self._infos[url] = (trio.current_time(), info)
+        if kind is None:
+            self._kinds[url] = info.kind
+            await self._db.run(_note_kind, url, info.kind)
         return info
+
+
+def _entry(row: Row[Any]) -> GatewayEntry:
+    return GatewayEntry(
+        row.url, row.name, row.distrusted_for, None if row.kind is None else GatewayKind(row.kind)
+    )
+
+
+def _note_kind(conn: Connection, _now: float, url: str, kind: GatewayKind) -> None:
+    conn.execute(update(gateways).where(gateways.c.url == url).values(kind=kind))
 
 
 def distrust(conn: Connection, _now: float, url: str, reason: str) -> None:

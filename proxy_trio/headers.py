@@ -79,16 +79,20 @@ def outbound(headers: Iterable[Header]) -> list[Header]:
     return [*kept, (b"accept-encoding", b"identity")]
 
 
-def with_payment(headers: Iterable[Header], token: str | None) -> list[Header]:
+def with_payment(
+    headers: Iterable[Header], token: str | None, *, change_in_stream: bool = True
+) -> list[Header]:
     """Add the payment, and the wish for change inside the stream.
 
     Args:
         headers: What ``outbound`` returned.
         token: The encoded Cashu token, or None for a call that is free.
+        change_in_stream: Whether the gateway is one that gives change there.
     """
     if token is None:
         return list(headers)
-    return [*headers, (b"x-cashu", token.encode("ascii")), (b"x-cashu-change", b"sse")]
+    wish = [(b"x-cashu-change", b"sse")] if change_in_stream else []
+    return [*headers, (b"x-cashu", token.encode("ascii")), *wish]
 
 
 def inbound(headers: Iterable[Header], *, decoded: bool, keep_length: bool) -> list[Header]:

@@ -1,17 +1,19 @@
 """Choosing where to buy: what each trusted gateway asks for a call, and which of them is best."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, quote_msat
+from proxy_trio.asking import Asked, Source
 from proxy_trio.errors import GatewayFailure, GatewayUnreachable
 from proxy_trio.gateway_info import GatewayInfo
 from proxy_trio.gateways import Gateways
 
 _UNIT_ORDER: Final = (Unit.MSAT, Unit.SAT)
 
-Source = tuple[str, Unit]
+Remembered = Callable[[str], Asked | None]
+"""What a gateway that publishes no prices asked lately for such a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +23,23 @@ class Offer:
     Attributes:
         url: of the gateway.
         info: what it says of itself.
-        quote_msat: the most that the call can cost there; None where it is not sold, or free.
+        quote_msat: the most that the call can cost there; None where that is not known, or it is free.
         sources: (mint, unit) pairs that the gateway takes and the wallet uses, best first.
+        sold: whether the call is sold there, as far as the gateway says.
+        asked: what it asked for such a call lately, where it publishes no prices.
     """
 
     url: str
     info: GatewayInfo
     quote_msat: int | None
     sources: tuple[Source, ...]
+    sold: bool
+    asked: Asked | None = None
 
     @property
-    def rank(self) -> tuple[bool, bool, int]:
-        """What the best offer has least of."""
-        return self.quote_msat is None, not self.sources, self.quote_msat or 0
+    def rank(self) -> tuple[bool, bool, bool, int]:
+        """What the best offer has least of: first those that sell the call, then those with a known price."""
+        return not self.sold, self.quote_msat is None, not self.sources, self.quote_msat or 0
 
 
 def sources(info: GatewayInfo, mints: Sequence[str]) -> tuple[Source, ...]:
@@ -44,13 +50,47 @@ def sources(info: GatewayInfo, mints: Sequence[str]) -> tuple[Source, ...]:
     )
 
 
-async def find_offers(gateways: Gateways, mints: Sequence[str], request: CallRequest | None) -> list[Offer]:
+def offer_of(
+    url: str, info: GatewayInfo, mints: Sequence[str], request: CallRequest | None, asked: Asked | None
+) -> Offer:
+    """Return what a gateway offers for a call.
+
+    Args:
+        url: of the gateway.
+        info: what it says of itself.
+        mints: those that the wallet uses.
+        request: the call; None for one that is free.
+        asked: what it asked for such a call lately.
+
+    Raises:
+        InvalidRequest: the gateway sells the model and cannot put a bound on this call.
+    """
+    if not info.gives_change:
+        sold = request is None or info.listed is None or request.model in info.listed
+        paying = asked.sources(mints) if asked is not None else ()
+        if asked is None or not paying or not sold:  # what cannot be paid as it was asked is asked for anew
+            return Offer(url, info, None, (), sold)
+        return Offer(url, info, asked.amount_msat, paying, sold, asked)
+    price = info.price(request) if request is not None else None
+    if price is None or request is None:
+        return Offer(url, info, None, sources(info, mints), request is None)
+    quote = quote_msat(price, request, default_output_tokens=info.default_output_tokens)
+    return Offer(url, info, quote, sources(info, mints), sold=True)
+
+
+async def find_offers(
+    gateways: Gateways,
+    mints: Sequence[str],
+    request: CallRequest | None,
+    remembered: Remembered = lambda _url: None,
+) -> list[Offer]:
     """Ask the trusted gateways, as far as their infos are not at hand; in the order of the list.
 
     Args:
         gateways: the list.
         mints: those that the wallet uses.
         request: the call; None for one that is free.
+        remembered: what gateways without prices asked lately.
 
     Raises:
         GatewayFailure: none may be paid, or none answers.
@@ -69,16 +109,9 @@ async def find_offers(gateways: Gateways, mints: Sequence[str], request: CallReq
     for url in trusted:
         try:
             info = await gateways.info(url)
-            offers.append(Offer(url, info, _quote(info, request), sources(info, mints)))
+            offers.append(offer_of(url, info, mints, request, remembered(url)))
         except (GatewayFailure, InvalidRequest) as error:
             failure = error
     if not offers:
         raise failure
     return offers
-
-
-def _quote(info: GatewayInfo, request: CallRequest | None) -> int | None:
-    price = info.price(request) if request is not None else None
-    if price is None or request is None:
-        return None
-    return quote_msat(price, request, default_output_tokens=info.default_output_tokens)

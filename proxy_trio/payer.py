@@ -47,12 +47,14 @@ class Attempt:
     """One request to one gateway. A payer may subclass it to carry what it needs later.
 
     ``gateway_url`` is the gateway's address without ``/v1``. ``token`` is the encoded payment, already
-    journalled; None for a call that is free.
+    journalled; None for a call that is free. ``change_in_stream`` says whether change inside a stream is
+    asked for.
     """
 
     payment_id: str
     gateway_url: str
     token: str | None = field(default=None, repr=False)
+    change_in_stream: bool = True
 
 
 @dataclass(frozen=True, slots=True)

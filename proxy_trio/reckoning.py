@@ -46,18 +46,22 @@ def tokens_used(attempt: PaidAttempt, outcome: Outcome) -> dict[str, int]:
     return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
 
 
-def judge(call: PaidCall, bound_msat: int, outcome: Outcome) -> Judgement | None:
+def judge(
+    call: PaidCall, bound_msat: int, outcome: Outcome, *, gives_change: bool = True
+) -> Judgement | None:
     """Judge what came back; None where the change has to be asked for first.
 
     Args:
         call: the payment, with the change that came.
         bound_msat: of ``may_keep_msat``.
         outcome: how the call ended.
+        gives_change: whether the gateway is of a kind that does.
     """
     least = least_change_msat(paid_msat=call.paid_msat, fee_msat=call.fee_msat, bound_msat=bound_msat)
     if call.change_msat is not None:
         return verdict(call.change_msat, least)
-    says_none = outcome.head is not None and figure(outcome.head.get("x-otrta-change-msat")) == 0
+    told = outcome.head is not None and figure(outcome.head.get("x-otrta-change-msat")) == 0
+    says_none = told or (not gives_change and outcome.ending is Ending.COMPLETE)
     return verdict(0, least) if says_none and least == 0 else None
 
 
@@ -94,17 +98,22 @@ def json_or_none(data: bytes) -> object:
         return None
 
 
-def asked_by(outcome: Outcome) -> PaymentRequest | None:
-    """Return what a refusal asks for, where it is one that paying again can answer."""
+def asked_by(outcome: Outcome, *, any_400: bool = False) -> PaymentRequest | None:
+    """Return what a refusal asks for, where it is one that paying again can answer.
+
+    Args:
+        outcome: how the call ended.
+        any_400: whether a 400 asks for another payment whatever its body says, as NUT-24 has it.
+    """
     text = outcome.head.get("x-cashu") if outcome.head else None
     if text is None or outcome.ending is not Ending.COMPLETE:
         return None
-    if outcome.status == 400:
+    if outcome.status == 400 and not any_400:
         body = json_or_none(outcome.answer)
         error = body.get("error") if isinstance(body, Mapping) else None
         if not isinstance(error, Mapping) or error.get("code") != "insufficient_payment":
             return None
-    elif outcome.status != 402:
+    elif outcome.status not in (400, 402):
         return None
     try:
         asked = PaymentRequest.parse(text)

@@ -23,6 +23,7 @@ gateways = Table(
     metadata,
     Column("url", String, primary_key=True),
     Column("name", String),
+    Column("kind", String),  # how it sells, once it has said so
     Column("distrusted_for", Text),  # why it is not paid any more
     Column("added_at", Float, nullable=False),
 )

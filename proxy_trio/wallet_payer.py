@@ -1,20 +1,20 @@
 """Paying for calls from the wallet: the ``Payer`` of ``proxy_trio.payer``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from otrta_core import CallRequest, InvalidRequest, ModelPrice, OtrtaError, Unit
+from otrta_core import CallRequest, InvalidRequest, ModelPrice
 from otrta_wallet import Wallet
-from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio import calls
+from proxy_trio.asking import Asked, AskedPrices, Size, read_ask
 from proxy_trio.bookkeeper import Bookkeeper
 from proxy_trio.cashier import Cashier, Purchase
 from proxy_trio.change_filter import Comment
+from proxy_trio.gateway_info import GatewayInfo
 from proxy_trio.gateways import Gateways
-from proxy_trio.offers import find_offers
+from proxy_trio.offers import Offer, find_offers
 from proxy_trio.payer import Attempt, Call, Head, Outcome
 from proxy_trio.reckoning import (
     PaidAttempt,
-    asked_by,
     judge,
     may_keep_msat,
     tokens_used,
@@ -46,17 +46,24 @@ class WalletPayer:
         self._cashier = cashier
         self._settle_later = settle_later
         self._settle_now = settle_now
+        self._asked = AskedPrices()
         self.running: set[str] = set()
 
     async def open(self, call: Call) -> Attempt:
         """Choose a gateway, quote the call, check the budgets and journal the payment."""
         request = _request(call) if call.payable else None
-        offers = await find_offers(self._gateways, self._wallet.mints.urls, request)
+        now = self._wallet.transactions.now()
+        offers = await find_offers(
+            self._gateways,
+            self._wallet.mints.urls,
+            request,
+            lambda url: self._asked.look_up(url, call.path, call.model or "", _size(call, request), now),
+        )
         offer = min(offers, key=lambda each: each.rank)  # of those that are alike, the first
         if request is None or offer.quote_msat is None:
-            # not sold, as far as is known: the gateway's own answer tells the app, and nothing is paid
+            # not sold, or at an unknown price: the gateway's own answer tells, and nothing is paid
             return PaidAttempt(payment_id=calls.new_id(), gateway_url=offer.url, info=offer.info)
-        purchase = Purchase(offer.url, offer.info, request, offer.quote_msat, offer.quote_msat, offer.sources)
+        purchase = purchase_of(offer, request)
         return await self._pay(purchase, offer.info.price(request), may_retry=True)
 
     async def _pay(self, purchase: Purchase, price: ModelPrice | None, *, may_retry: bool) -> PaidAttempt:
@@ -72,6 +79,7 @@ class WalletPayer:
             gateway_url=purchase.gateway,
             token=transfer.token,
             request=purchase.request,
+            change_in_stream=purchase.info.change_in_stream,
             price=price,
             info=purchase.info,
             may_retry=may_retry,
@@ -105,7 +113,7 @@ class WalletPayer:
             await self._books.undo(call, "nothing was sent")
             return
         bound_msat = may_keep_msat(call, attempt, outcome)
-        judgement = judge(call, bound_msat, outcome)
+        judgement = judge(call, bound_msat, outcome, gives_change=attempt.info.gives_change)
         if judgement is not None:
             await self._books.close(
                 call, judgement, change_msat=call.change_msat or 0, **tokens_used(attempt, outcome)
@@ -128,29 +136,60 @@ class WalletPayer:
         """
         if not isinstance(attempt, PaidAttempt) or not attempt.may_retry or not call.payable:
             return None
-        asked = asked_by(outcome)
-        if asked is None or asked.amount is None or asked.unit is None:
-            return None
-        try:
-            unit = Unit.parse(asked.unit)
-            mints = {normalize_mint_url(mint) for mint in asked.mints}
-        except OtrtaError:
+        info, url, request = attempt.info, attempt.gateway_url, _request(call)
+        if not info.gives_change and attempt.token is not None:
+            self._asked.forget(url, call.path, request.model)
+        asked = read_ask(outcome, info)
+        if asked is None:
             return None
         if attempt.token is not None:
             await self._settle_now(attempt.payment_id)
-        self._gateways.forget_info(attempt.gateway_url)
-        known = [url for url in self._wallet.mints.urls if url in mints or not mints]
-        # ``a`` holds the fee of redeeming it, so it is what must be handed out, and at most what may be lost
-        amount_msat = unit.to_msat(asked.amount)
-        purchase = Purchase(
-            attempt.gateway_url,
-            attempt.info,
-            _request(call),
-            amount_msat,
-            amount_msat,
-            tuple((url, unit) for url in known),
-        )
+        self._gateways.forget_info(url)
+        if not info.gives_change:
+            now = self._wallet.transactions.now()
+            self._asked.note(url, call.path, request.model, _size(call, request), asked, now)
+        purchase = purchase_of_ask(url, info, request, asked, self._wallet.mints.urls)
         return await self._pay(purchase, attempt.price, may_retry=False)
+
+
+def purchase_of(offer: Offer, request: CallRequest) -> Purchase:
+    """Return what is to be paid for an offer whose price is known."""
+    quote_msat = offer.quote_msat or 0
+    gives_change = offer.info.gives_change
+    return Purchase(
+        offer.url,
+        offer.info,
+        request,
+        quote_msat,
+        quote_msat if gives_change else None,
+        offer.sources,
+        exact=not gives_change,
+        takes=tuple(offer.info.units_by_mint() if offer.asked is None else sorted(offer.asked.mints)),
+    )
+
+
+def purchase_of_ask(
+    url: str, info: GatewayInfo, request: CallRequest, asked: Asked, mints: Sequence[str]
+) -> Purchase:
+    """Return what is to be paid where a refusal asked for it.
+
+    It holds the fee of redeeming it, so it is what must be handed out, and at most what may be lost.
+    """
+    return Purchase(
+        url,
+        info,
+        request,
+        asked.amount_msat,
+        asked.amount_msat if info.gives_change else None,
+        asked.sources(mints),
+        exact=not info.gives_change,
+        takes=tuple(sorted(asked.mints)),
+    )
+
+
+def _size(call: Call, request: CallRequest | None) -> Size:
+    sent = len(call.body.outbound) if call.body else 0
+    return sent, request.output_limit if request else None
 
 
 def _request(call: Call) -> CallRequest:

@@ -365,7 +365,8 @@ async def test_the_list_of_mints_tells_units_fees_and_what_is_there(tmp_path, mi
 async def test_gateways_are_listed_looked_at_and_removed(tmp_path, mint, purse):
     async with scripted_gateway(purse) as gateway, customer(tmp_path, mint=mint.url, funds=0) as app:
         added = await app.act("gateways_add", url=f"{gateway.url}/v1/")
-        assert added == {"url": gateway.url, "name": "scripted", "trusted": True, "distrusted_for": None}
+        known = {"url": gateway.url, "name": "scripted", "kind": "otrta"}
+        assert added == {**known, "trusted": True, "distrusted_for": None}
         assert await app.act("gateways") == [added]
         info = await app.act("gateways_info", url=gateway.url)
         assert info["models"][0]["id"] == "m"

@@ -44,6 +44,7 @@ def upgrade() -> None:
         "gateways",
         sa.Column("url", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=True),
         sa.Column("distrusted_for", sa.Text(), nullable=True),
         sa.Column("added_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("url"),
