@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from otrta_wallet.errors import StoreUnavailable
+from otrta_wallet.group_commit import GroupCommit
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -47,8 +48,7 @@ class Transactions:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
-        # SQLite lets one write at a time, and who finds it busy sleeps blindly: here the next follows at once
-        self._threads = 1 if engine.dialect.name == "sqlite" else _THREADS
+        self._group = GroupCommit(engine) if engine.dialect.name == "sqlite" else None
         self._limiter: anyio.CapacityLimiter | None = None
 
     def now(self) -> float:
@@ -71,16 +71,13 @@ class Transactions:
             StoreUnavailable: the database was lost; whether it committed is then not known.
             whatever ``work`` raises.
         """
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._threads)
 
-        def transaction() -> _T:
-            with self._engine.begin() as connection:
-                return work(connection, self._clock(), *args, **kwargs)
+        def on(connection: Connection) -> _T:
+            return work(connection, self._clock(), *args, **kwargs)
 
         for attempt in range(_TRIES):
             try:
-                return await to_thread.run_sync(transaction, limiter=self._limiter)
+                return await self._commit(on)
             except Contended:
                 pass
             except (DBAPIError, PoolTimeout) as error:
@@ -91,6 +88,18 @@ class Transactions:
             longest_s = min(_LONGEST_PAUSE_S, 0.002 * 2**attempt)
             await anyio.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 (nobody is to guess it)
         raise StoreUnavailable("the wallet's database is too busy right now: try again soon")
+
+    async def _commit(self, work: Callable[[Connection], _T]) -> _T:
+        if self._group is not None:
+            return await self._group.run(work)
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(_THREADS)
+
+        def transaction() -> _T:
+            with self._engine.begin() as connection:
+                return work(connection)
+
+        return await to_thread.run_sync(transaction, limiter=self._limiter)
 
 
 def _collided(error: DBAPIError | PoolTimeout, attempt: int) -> bool:
