@@ -24,7 +24,7 @@ class Hearing:
         if terms.call.kind != "transcriptions" or terms.form is None or not terms.price.second_msat:
             return
         (sound,) = terms.form.files
-        seconds = await to_thread.run_sync(playing_seconds, sound.content, limiter=self._one)
+        seconds = await to_thread.run_sync(playing_seconds, bytes(sound.content), limiter=self._one)
         plays, most = math.ceil(seconds), terms.call.seconds
         if plays > most:
             raise RequestNotPriceable(
