@@ -54,6 +54,7 @@ class Guards:
             except (MintRefused, TokenSpent):
                 breaker.answered()
                 raise
+        self._budget.paid(address)
         if not locked:
             breaker.answered()
 

@@ -15,6 +15,9 @@ MAX_ADDRESSES = 10_000
 KEPT_SHARE = 0.25
 """The share of all refusals that tokens without a lock cannot use up."""
 
+UNSUSPECTED_SHARE = 0.5
+"""The share that addresses cannot use up of which a token was refused within the last minute."""
+
 ADDRESS_SHARE = 0.5
 """The share of the places for unpaid calls that one address can take."""
 
@@ -47,7 +50,10 @@ class RefusalBudget:
     """How many tokens mints may refuse: for each address, and in all.
 
     Only refusals count, so whoever pays is never turned away for it; a swap that settles or recovers asks
-    nobody here.
+    nobody here. Strangers with worthless tokens and many addresses can use up what all have together, but
+    not all of it: an address with a refusal in its last minute leaves a half to the others, tokens without a
+    lock leave a quarter to locked ones, and an address whose last token was taken is not asked about the
+    others' at all. It is worth as much as a payment, and one refused token costs it.
     """
 
     def __init__(self, per_address: int, in_all: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,6 +61,7 @@ class RefusalBudget:
         self._clock = clock
         self._all = Bucket(in_all, clock)
         self._addresses: OrderedDict[str, Bucket] = OrderedDict()
+        self._payers: OrderedDict[str, None] = OrderedDict()
 
     def check(self, address: str, *, locked: bool = False) -> None:
         """Let a token go to its mint.
@@ -66,18 +73,20 @@ class RefusalBudget:
         Raises:
             GateError: 429, too many tokens were refused of late; this one is untouched.
         """
-        bucket = self._addresses.get(address)
-        kept = 0.0 if locked else self._all.size * KEPT_SHARE
-        if self._all.level < kept + 1 or (bucket is not None and bucket.level < 1):
-            raise GateError(
-                "mints have refused too many tokens of late: this one is untouched; try again later",
-                code="rate_limited",
-                status=429,
-            )
+        own = self._addresses.get(address)
+        if own is not None and own.level < 1:
+            raise _rate_limited()
+        if address in self._payers:
+            return
+        is_suspect = own is not None and own.level < own.size
+        kept = 0.0 if locked else self._all.size * (UNSUSPECTED_SHARE if is_suspect else KEPT_SHARE)
+        if self._all.level < kept + 1:
+            raise _rate_limited()
 
     def refused(self, address: str) -> None:
         """Count a token that its mint refused."""
         self._all.take()
+        self._payers.pop(address, None)
         if _is_loopback(address):  # a proxy on this machine is everybody: only the bound for all counts
             return
         bucket = self._addresses.pop(address, None) or Bucket(self._per_address, self._clock)
@@ -85,6 +94,23 @@ class RefusalBudget:
         self._addresses[address] = bucket
         if len(self._addresses) > MAX_ADDRESSES:
             self._addresses.popitem(last=False)
+
+    def paid(self, address: str) -> None:
+        """Note that a token of an address was taken."""
+        if _is_loopback(address):
+            return
+        self._payers.pop(address, None)
+        self._payers[address] = None
+        if len(self._payers) > MAX_ADDRESSES:
+            self._payers.popitem(last=False)
+
+
+def _rate_limited() -> GateError:
+    return GateError(
+        "mints have refused too many tokens of late: this one is untouched; try again later",
+        code="rate_limited",
+        status=429,
+    )
 
 
 class UnpaidCalls:

@@ -41,6 +41,23 @@ async def test_tokens_that_mints_refuse_use_up_an_addresss_budget_and_nobody_els
         assert (await left(gateway, good)).status == 200
 
 
+async def test_strangers_with_worthless_tokens_do_not_shut_out_who_has_paid(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    values = {"refusals_per_minute_in_all": 4, "trusted_proxies": 1}
+    payer, new = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+    async with opened(str(tmp_path), mint.url, **values) as gateway:
+        assert (await Caller(purse.token(PAID), headers=payer).call(answers(), gateway)).status == 200
+        for n in range(3):
+            spent = purse.token(PAID)
+            purse.spend(spent)
+            from_there = {"X-Forwarded-For": f"203.0.113.{n}"}
+            assert (await Caller(spent, headers=from_there).call(answers(), gateway)).status == 400
+        limited = await Caller(purse.token(PAID), headers=new).call(answers(), gateway)
+        assert (limited.status, limited.code) == (429, "rate_limited")
+        assert (await Caller(purse.token(PAID), headers=payer).call(answers(), gateway)).sums[1] == 110
+
+
 async def test_who_pays_uses_nothing_up(tmp_path: Path, mint: Running, purse: Purse) -> None:
     values = {"refusals_per_minute": 1, "refusals_per_minute_in_all": 2}
     async with opened(str(tmp_path), mint.url, **values) as gateway:

@@ -54,6 +54,45 @@ def test_all_together_leave_a_share_for_locked_tokens() -> None:
     assert not allowed(budget, "other", locked=True)
 
 
+def test_an_address_with_refusals_leaves_a_half_to_those_without() -> None:
+    clock = Clock()
+    budget = RefusalBudget(1000, 20, clock)
+    while allowed(budget):
+        budget.refused(HERE)
+    assert budget._all.level == 10
+    assert allowed(budget, THERE)
+    clock.now = 61.0
+    assert allowed(budget)
+
+
+def test_whoever_paid_last_is_let_through_when_strangers_have_used_up_everything() -> None:
+    budget = RefusalBudget(5, 20, Clock())
+    budget.paid(HERE)
+    for n in range(100):
+        budget.refused(f"a{n}")
+    assert not allowed(budget, THERE)
+    for _ in range(3):
+        assert allowed(budget)
+        budget.paid(HERE)
+    budget.refused(HERE)  # and is a stranger again
+    assert not allowed(budget)
+    budget.paid(HERE)
+    assert allowed(budget)
+
+
+def test_payers_are_remembered_up_to_a_bound_and_not_behind_a_proxy_that_nobody_named() -> None:
+    budget = RefusalBudget(5, 20, Clock())
+    budget.paid(HERE)
+    for n in range(MAX_ADDRESSES):
+        budget.paid(f"a{n}")
+    budget.paid("127.0.0.1")
+    assert len(budget._payers) == MAX_ADDRESSES
+    for _ in range(20):
+        budget.refused("b")
+    assert not allowed(budget, HERE)
+    assert not allowed(budget, "127.0.0.1")
+
+
 def test_a_proxy_on_this_machine_is_everybody_and_only_bound_as_all_are() -> None:
     budget = RefusalBudget(1, 20, Clock())
     for _ in range(10):
