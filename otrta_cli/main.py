@@ -57,6 +57,7 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "starlette": "client",
     "segno": "client",
     "jinja2": "client",
+    "tomlkit": "client",
     "psycopg": "postgres",
 }
 

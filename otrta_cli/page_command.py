@@ -45,7 +45,7 @@ def page(no_open: bool, as_json: bool) -> None:
 
 def open_in_browser(home: Path, url: str) -> bool:
     """Open a one-time link in the user's browser; False where there is none."""
-    from proxy_trio.local_api import write_private
+    from proxy_trio.private_files import write_private
 
     opener = home / OPENER
     write_private(

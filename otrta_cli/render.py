@@ -250,16 +250,18 @@ def show_quote(quote: Mapping[str, Any]) -> None:
 def show_config(config: Mapping[str, Any]) -> None:
     """Show the settings in force."""
     budgets, privacy = config["budgets"], config["privacy"]
+    models = budgets["models"] or "none"
     show_columns(
         [
             ("wallet", config["wallet_file"]),
             ("settings", config["config_file"]),
             ("port", str(config["port"])),
-            ("budget per request", f"{budgets['per_request_sat']:,} sat"),
-            (
-                "budget per day",
-                f"{budgets['per_day_sat']:,} sat, {format_msat(config['left_today_msat'])} left today",
-            ),
+            ("budget per request", _limit(budgets["per_request_sat"])),
+            ("budget per hour", _limit(budgets["per_hour_sat"])),
+            ("budget per day", _limit(budgets["per_day_sat"]) + _left(config["left_today_msat"])),
+            ("budget per month", _limit(budgets["per_month_sat"])),
+            ("approval above", _limit(budgets["approve_above_sat"])),
+            ("models", ", ".join(models) if isinstance(models, list) else models),
             ("taken out of bodies", ", ".join(privacy["strip_fields"]) or "nothing"),
             ("change is swapped", f"within {privacy['swap_delay_s']:g} s"),
         ]
@@ -329,6 +331,14 @@ def show_paid(paid: Mapping[str, Any]) -> None:
         _say(f"Paid {format_msat(paid['amount_msat'])} {fee}.")
     else:
         _say("It is on its way: `otrta pending` shows it, and `otrta recover` finds out how it ends.")
+
+
+def _limit(sat: int | str) -> str:
+    return f"{sat:,} sat" if isinstance(sat, int) else sat
+
+
+def _left(left_msat: int | None) -> str:
+    return "" if left_msat is None else f", {format_msat(left_msat)} left today"
 
 
 def _word(value: Any) -> str:

@@ -21,10 +21,10 @@ from proxy_trio import log, reports
 from proxy_trio.app import build_app
 from proxy_trio.client import Client, open_client
 from proxy_trio.client_settings import ClientSettings, client_home, load_client_settings
-from proxy_trio.local_api import announced, new_local_token, wallet_routes
+from proxy_trio.local_api import announced, guard_of, new_local_token, wallet_routes
 from proxy_trio.page.door import Door, one_time_path, open_door
 from proxy_trio.serve import serve as serve_app
-from proxy_trio.settings import ForwardSettings, GuardSettings
+from proxy_trio.settings import ForwardSettings
 
 STOP_S: Final = 1.0
 """How long running calls may still end by themselves, beside the time that the server gives them."""
@@ -105,7 +105,7 @@ async def _run(client: Client, port: int, hello: _Hello, stop: trio.Event) -> No
     app = build_app(
         client.payer,
         forward=ForwardSettings(stop_s=STOP_S, removed_fields=client.settings.privacy.strip_fields),
-        guard=GuardSettings(local_token=token),
+        guard=guard_of(client, token),
         routes=[*door.routes, *wallet_routes(client)],
     )
     async with trio.open_nursery() as background:

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from otrta_core import Unit
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_core.invoice import MAX_INVOICE_CHARACTERS
 from otrta_wallet.restore import EMPTY_BATCHES
+from proxy_trio.app_keys import NAME_PATTERN
+from proxy_trio.model_names import is_pattern
 
 MAX_TOKEN_CHARACTERS = 1 << 20
 MAX_HISTORY = 10_000
@@ -16,6 +18,15 @@ MAX_MEMO_CHARACTERS = 1000
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 AmountMsat = Annotated[int, Field(strict=True, gt=0, le=MAX_AMOUNT)]
+
+
+def _model_name(text: str) -> str:
+    if not is_pattern(text):
+        raise ValueError("is no model's name")
+    return text
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
 
 
 class Params(BaseModel):
@@ -140,3 +151,60 @@ class RestoreParams(Params):
     url: Url
     words: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(repr=False)
     look: Annotated[int, Field(strict=True, ge=1, le=10_000)] = EMPTY_BATCHES
+
+
+class ConfigKeyParams(Params):
+    """A setting, by its key: ``budgets.per_day_sat``."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class ConfigSetParams(Params):
+    """Settings and their values, by key; None takes one out of config.toml, so that its default holds."""
+
+    values: dict[str, bool | int | float | str | list[str] | None] = Field(min_length=1, max_length=50)
+
+
+KeyLimit = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT)]
+
+
+class KeyLimits(Params):
+    """Limits of an app's key, in msat; None: none of its own. What is left out stays."""
+
+    per_request_msat: KeyLimit | None = None
+    per_hour_msat: KeyLimit | None = None
+    per_day_msat: KeyLimit | None = None
+    per_month_msat: KeyLimit | None = None
+    total_msat: KeyLimit | None = None
+
+
+class KeyNameParams(Params):
+    """An app's key, by its name."""
+
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+class KeyParams(KeyNameParams):
+    """An app's key and what it may do; what is left out stays as it is.
+
+    Attributes:
+        limits: of its own, in msat.
+        models: that it may pay for; ``"any"``.
+        expires_in_s: from now on; 0 for never.
+    """
+
+    limits: KeyLimits = KeyLimits()
+    models: Annotated[list[ModelName], Field(max_length=1000)] | Literal["any"] | None = None
+    expires_in_s: Annotated[int, Field(strict=True, ge=0, le=MAX_LOCK_S)] | None = None
+
+    def expires_at(self, now: float, known: float | None) -> float | None:
+        """Return when the key ends, in unix seconds; ``known`` where nothing was said."""
+        if self.expires_in_s is None:
+            return known
+        return now + self.expires_in_s if self.expires_in_s else None
+
+
+class ApprovalParams(Params):
+    """A call that waits for approval."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]

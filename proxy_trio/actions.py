@@ -10,13 +10,18 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from proxy_trio import directory_actions, lightning_actions, money_actions, seed_actions
+from proxy_trio import budget_actions, directory_actions, lightning_actions, money_actions, seed_actions
 from proxy_trio.action_params import (
     ActivityParams,
     AmountParams,
+    ApprovalParams,
+    ConfigKeyParams,
+    ConfigSetParams,
     GatewayParams,
     HistoryParams,
     InvoiceParams,
+    KeyNameParams,
+    KeyParams,
     NoParams,
     Params,
     PayParams,
@@ -81,6 +86,19 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "gateways_trust": _action(UrlParams, directory_actions.gateways_trust),
     "quote": _action(QuoteParams, directory_actions.quote),
     "config": _action(NoParams, directory_actions.config),
+    "config_get": _action(ConfigKeyParams, budget_actions.config_get),
+    "config_set": _action(ConfigSetParams, budget_actions.config_set),
+    "budgets": _action(NoParams, budget_actions.budgets),
+    "pause": _action(NoParams, budget_actions.pause),
+    "resume": _action(NoParams, budget_actions.resume),
+    "keys": _action(NoParams, budget_actions.keys),
+    "keys_add": _action(KeyParams, budget_actions.keys_add),
+    "keys_set": _action(KeyParams, budget_actions.keys_set),
+    "keys_remove": _action(KeyNameParams, budget_actions.keys_remove),
+    "keys_rotate": _action(KeyNameParams, budget_actions.keys_rotate),
+    "approvals": _action(NoParams, budget_actions.approvals_),
+    "approve": _action(ApprovalParams, budget_actions.approve),
+    "deny": _action(ApprovalParams, budget_actions.deny),
 }
 
 

@@ -44,7 +44,8 @@ def build_app(
         The app. At its shutdown running exchanges get ``ForwardSettings.stop_s`` to end by themselves.
     """
     settings = forward or ForwardSettings()
-    forwarder = Forwarder(payer, settings)
+    guarded = guard or GuardSettings()
+    forwarder = Forwarder(payer, settings, guarded.identify)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -61,7 +62,7 @@ def build_app(
             Route("/health", _health),
             Route("/{path:path}", forwarder),
         ],
-        middleware=[Middleware(Guard, settings=guard or GuardSettings())],
+        middleware=[Middleware(Guard, settings=guarded)],
         exception_handlers={Exception: _on_failure},
         lifespan=lifespan,
     )

@@ -51,6 +51,7 @@ class PaidCall:
     tries: int
     next_try_at: float
     created_at: float
+    key_id: str | None = None
 
     @property
     def spent_msat(self) -> int:
@@ -138,11 +139,20 @@ def newest(conn: Connection, limit: int) -> list[PaidCall]:
     return [_call(row) for row in conn.execute(query)]
 
 
-def spent_since(conn: Connection, since: float) -> int:
-    """Return what calls since a time have spent, in msat; of open ones all that was paid."""
+def spent_since(conn: Connection, since: Sequence[float], key_id: str | None = None) -> list[int]:
+    """Return what calls since each of some times have spent, in msat; of open ones all that was paid.
+
+    What is dated in the future counts too. With ``key_id`` only the calls of that app key count.
+    """
+    if not since:
+        return []
     came_back = case((calls.c.state.in_(OPEN), 0), else_=func.coalesce(calls.c.change_msat, 0))
-    query = select(func.coalesce(func.sum(calls.c.paid_msat - came_back), 0))
-    return int(conn.execute(query.where(calls.c.created_at >= since)).scalar_one())
+    spent = calls.c.paid_msat - came_back
+    sums = [func.coalesce(func.sum(case((calls.c.created_at >= at, spent), else_=0)), 0) for at in since]
+    query = select(*sums).where(calls.c.created_at >= min(since))
+    if key_id is not None:
+        query = query.where(calls.c.key_id == key_id)
+    return [int(found) for found in conn.execute(query).one()]
 
 
 def _call(row: Row[Any]) -> PaidCall:
@@ -167,4 +177,5 @@ def _call(row: Row[Any]) -> PaidCall:
         row.tries,
         row.next_try_at,
         row.created_at,
+        row.key_id,
     )

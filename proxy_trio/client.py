@@ -1,6 +1,5 @@
 """The client as a whole: wallet, gateways, payer and what runs in the background."""
 
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,8 @@ from sqlalchemy import Connection
 from otrta_wallet import Wallet
 from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio import calls
+from proxy_trio.app_keys import KeyRing
+from proxy_trio.approvals import Approvals
 from proxy_trio.bookkeeper import Bookkeeper
 from proxy_trio.call_recovery import CallRecovery
 from proxy_trio.calls import PaidCall
@@ -24,7 +25,9 @@ from proxy_trio.client_settings import WALLET_FILE, ClientSettings
 from proxy_trio.gateway import gateway_transport
 from proxy_trio.gateways import Gateways, gateway_url
 from proxy_trio.participant import ClientParticipant
+from proxy_trio.private_files import make_private
 from proxy_trio.schema import CallState
+from proxy_trio.spending import Spending
 from proxy_trio.swapping import Swapper
 from proxy_trio.wallet_payer import WalletPayer
 
@@ -47,8 +50,16 @@ class Client:
     payer: WalletPayer
     recovery: CallRecovery
     swapper: Swapper
+    spending: Spending
+    keys: KeyRing
+    approvals: Approvals
     _wake: trio.Event = field(default_factory=trio.Event)
     _locks: dict[str, trio.Lock] = field(default_factory=dict)
+
+    def put_in_force(self, settings: ClientSettings) -> None:
+        """Let other budgets hold from now on; all else does so at the next start."""
+        live = {"budgets": settings.budgets, "require_keys": settings.require_keys}
+        self.settings = self.spending.settings = self.settings.model_copy(update=live)
 
     async def settle_call(self, call_id: str) -> None:
         """Bring one payment as far as it can be brought now; one at a time for each. Never raises."""
@@ -161,6 +172,10 @@ async def open_client(
         bookkeeper = Bookkeeper(wallet)
         recovery = CallRecovery(wallet, bookkeeper, transport)
         swapper = Swapper(wallet, bookkeeper, settings.privacy.swap_delay_s)
+        spending = Spending(settings)
+        keys = KeyRing(wallet.transactions)
+        await keys.load()
+        approvals = Approvals(wallet.transactions)
         client: Client
 
         async def settle_now(call_id: str) -> None:
@@ -170,11 +185,11 @@ async def open_client(
             wallet,
             gateways,
             bookkeeper,
-            Cashier(wallet, settings.limits, swapper.swap_now),
+            Cashier(wallet, spending, approvals, swapper.swap_now),
             lambda call_id: client.wake(call_id),
             settle_now,
         )
-        client = Client(home, settings, wallet, gateways, payer, recovery, swapper)
+        client = Client(home, settings, wallet, gateways, payer, recovery, swapper, spending, keys, approvals)
         await _add_from_settings(client)
         yield client
 
@@ -191,9 +206,3 @@ async def _add_from_settings(client: Client) -> None:
 
 def _with_token_left(conn: Connection, _now: float) -> list[PaidCall]:
     return calls.with_token_left(conn)
-
-
-def make_private(home: Path) -> None:
-    """Make a directory that only its owner can look into."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chmod(home, 0o700)

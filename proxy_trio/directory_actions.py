@@ -10,8 +10,9 @@ from otrta_wallet import MintNotKnown
 from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.schema import ProofStatus, operations, proofs, quotes
 from otrta_wallet.schema import mints as mints_table
-from proxy_trio import budget, calls, reports
+from proxy_trio import calls, reports
 from proxy_trio.action_params import GatewayParams, NoParams, QuoteParams, UrlParams
+from proxy_trio.budget import Window, begins
 from proxy_trio.client import Client
 from proxy_trio.client_settings import CONFIG_FILE, WALLET_FILE
 from proxy_trio.errors import MintInUse
@@ -144,18 +145,19 @@ async def quote(client: Client, params: QuoteParams) -> dict[str, Any]:
 
 async def config(client: Client, _params: NoParams) -> dict[str, Any]:
     """Tell the settings in force."""
-    limits = client.settings.limits
-    now = client.wallet.transactions.now()
-    spent = await client.wallet.transactions.run(
-        lambda conn, _now: calls.spent_since(conn, budget.day_begins(now))
-    )
+
+    def spent_today(conn: Connection, now: float) -> int:
+        return calls.spent_since(conn, [begins(Window.DAY, now)])[0]
+
+    spent = await client.wallet.transactions.run(spent_today)
+    limit_msat = client.settings.limits.per_day_msat
     return {
         "home": str(client.home),
         "config_file": str(client.home / CONFIG_FILE),
         "wallet_file": str(client.home / WALLET_FILE),
         **client.settings.model_dump(mode="json"),
         "spent_today_msat": spent,
-        "left_today_msat": max(0, limits.per_day_msat - spent),
+        "left_today_msat": None if limit_msat is None else max(0, limit_msat - spent),
     }
 
 

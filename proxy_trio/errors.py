@@ -5,9 +5,15 @@
     OtrtaError
      └── ProxyError                      never raised itself
           ├── BudgetExceeded             budget_exceeded, 402
+          ├── SpendingPaused             spending_paused, 402
+          ├── ApprovalRequired           approval_required, 402
+          ├── ApprovalDenied             approval_denied, 403
+          ├── ModelNotAllowed            model_not_allowed, 403
           ├── WalletEmpty                wallet_empty, 402
           ├── LocalTokenRequired         local_token_required, 401
+          ├── KeyRefused                 invalid_api_key, 401
           ├── ForeignCaller              never raised itself
+          │    ├── ForeignAddress        foreign_address, 403
           │    ├── ForeignHost           foreign_host, 403
           │    └── ForeignOrigin         foreign_origin, 403
           ├── PathNotServed              path_not_served, 404
@@ -23,6 +29,9 @@
           ├── ActionUnknown              action_unknown, 404
           ├── ActionInvalid              action_invalid, 400
           ├── MintInUse                  mint_in_use, 409
+          ├── KeyNotKnown                key_unknown, 404
+          ├── KeyExists                  key_exists, 409
+          ├── ApprovalNotKnown           approval_unknown, 404
           └── PortTaken                  port_taken, never answered: the proxy cannot start
 
 A body that is wrong in itself is ``otrta_core.InvalidRequest`` (invalid_request, 400), the same error
@@ -64,9 +73,14 @@ class ProxyError(OtrtaError):
         super().__init__(message)
 
     @property
-    def details(self) -> Mapping[str, int]:
+    def details(self) -> Mapping[str, int | str]:
         """Further members of the error object; sums in msat, times in unix seconds."""
         return {}
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """After how many seconds the same call may pass; None where waiting does not help."""
+        return None
 
 
 class BudgetExceeded(ProxyError):
@@ -76,18 +90,76 @@ class BudgetExceeded(ProxyError):
     http_status = 402
 
     def __init__(
-        self, message: str, *, required_msat: int, left_msat: int, renews_at: int | None = None
+        self,
+        message: str,
+        *,
+        required_msat: int,
+        left_msat: int,
+        renews_at: int | None = None,
+        retry_after_s: int | None = None,
+        budget: str = "request",
+        key: str | None = None,
     ) -> None:
         super().__init__(message)
         self.required_msat = required_msat
         self.left_msat = left_msat
         self.renews_at = renews_at
+        self.budget = budget
+        self.key = key
+        self._retry_after_s = retry_after_s
 
     @property
-    def details(self) -> Mapping[str, int]:
-        """What the call may cost, what is left, and when (unix time) the budget renews, if it does."""
-        known = {"required_msat": self.required_msat, "left_msat": self.left_msat}
-        return known if self.renews_at is None else {**known, "renews_at": self.renews_at}
+    def details(self) -> Mapping[str, int | str]:
+        """What the call may cost, what is left, when (unix time) that renews, if it does, and of which."""
+        known: dict[str, int | str] = {"required_msat": self.required_msat, "left_msat": self.left_msat}
+        if self.renews_at is not None:
+            known["renews_at"] = self.renews_at
+        known["budget"] = self.budget
+        return known if self.key is None else {**known, "key": self.key}
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """When the budget renews; None where the call is larger than all of it."""
+        return self._retry_after_s
+
+
+class SpendingPaused(ProxyError):
+    """The user has paused all spending."""
+
+    code = "spending_paused"
+    http_status = 402
+
+
+class ApprovalRequired(ProxyError):
+    """The call may cost so much that the user is to be asked first, and has not answered yet."""
+
+    code = "approval_required"
+    http_status = 402
+
+    def __init__(self, message: str, *, required_msat: int, approval_id: str | None) -> None:
+        super().__init__(message)
+        self.required_msat = required_msat
+        self.approval_id = approval_id
+
+    @property
+    def details(self) -> Mapping[str, int | str]:
+        """What the call may cost, and by which id it is approved; none where too many wait already."""
+        known: dict[str, int | str] = {"required_msat": self.required_msat}
+        return known if self.approval_id is None else {**known, "approval_id": self.approval_id}
+
+
+class ApprovalDenied(ProxyError):
+    """The user was asked for this call and said no."""
+
+    code = "approval_denied"
+    http_status = 403
+
+
+class ModelNotAllowed(ProxyError):
+    """The model is not among those that may be paid for, at all or by this app's key."""
+
+    code = "model_not_allowed"
+    http_status = 403
 
 
 class WalletEmpty(ProxyError):
@@ -102,7 +174,7 @@ class WalletEmpty(ProxyError):
         self.available_msat = available_msat
 
     @property
-    def details(self) -> Mapping[str, int]:
+    def details(self) -> Mapping[str, int | str]:
         """What the call may cost and what the wallet can spend now."""
         return {"required_msat": self.required_msat, "available_msat": self.available_msat}
 
@@ -114,10 +186,23 @@ class LocalTokenRequired(ProxyError):
     http_status = 401
 
 
+class KeyRefused(ProxyError):
+    """The app's key is unknown, removed or past its time, or it gave none where one is asked for."""
+
+    code = "invalid_api_key"
+    http_status = 401
+
+
 class ForeignCaller(ProxyError):
     """The request was not meant for, or not made by, an app of this machine."""
 
     http_status = 403
+
+
+class ForeignAddress(ForeignCaller):
+    """Another machine asked for what is done from this one only."""
+
+    code = "foreign_address"
 
 
 class ForeignHost(ForeignCaller):
@@ -226,6 +311,27 @@ class MintInUse(ProxyError):
     http_status = 409
 
 
+class KeyNotKnown(ProxyError):
+    """There is no app key of this name."""
+
+    code = "key_unknown"
+    http_status = 404
+
+
+class KeyExists(ProxyError):
+    """There is an app key of this name already."""
+
+    code = "key_exists"
+    http_status = 409
+
+
+class ApprovalNotKnown(ProxyError):
+    """No call waits for approval under this id."""
+
+    code = "approval_unknown"
+    http_status = 404
+
+
 class PortTaken(ProxyError):
     """The port cannot be bound, because something else listens there."""
 
@@ -268,6 +374,8 @@ def render(error: OtrtaError, path: str) -> LocalReply:
         fields.update(error.details)
         if error.may_have_paid:
             headers.append((b"x-should-retry", b"false"))
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", str(error.retry_after_s).encode()))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     shaped: dict[str, object] = {"error": fields}

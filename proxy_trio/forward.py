@@ -17,7 +17,7 @@ from proxy_trio.headers import Header, media_type, outbound, values
 from proxy_trio.link import QUEUE_PIECES, AppLink, End, Failure, Item, ReplyHead
 from proxy_trio.payer import Call, Payer
 from proxy_trio.served import Served, find_served
-from proxy_trio.settings import ForwardSettings
+from proxy_trio.settings import ForwardSettings, Identify
 
 # Above this a body is parsed in a thread, so that other streams keep flowing meanwhile.
 _PARSE_IN_THREAD_BYTES: Final = 256 * 1024
@@ -30,12 +30,15 @@ class AppLeft(Exception):
 class Forwarder:
     """An ASGI app that forwards what ``served`` names and answers 404 to the rest.
 
+    ``identify`` tells which app's key a request comes with, or refuses it.
+
     Exchanges run in the nursery given to ``attach``. Until then, and after ``detach``, calls get 503.
     """
 
-    def __init__(self, payer: Payer, settings: ForwardSettings) -> None:
+    def __init__(self, payer: Payer, settings: ForwardSettings, identify: Identify | None = None) -> None:
         self._payer = payer
         self._settings = settings
+        self._identify = identify
         self._nursery: trio.Nursery | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
         self._parsing = trio.CapacityLimiter(1)
@@ -75,6 +78,7 @@ class Forwarder:
         return receiving
 
     async def _read_call(self, scope: Scope, receive: Receive) -> Call:
+        key = self._identify(scope["headers"]) if self._identify else None
         method, path = scope["method"], scope["path"]
         served = find_served(method, path)
         if not scope["raw_path"].isascii():
@@ -94,6 +98,7 @@ class Forwarder:
             query=scope["query_string"],
             headers=tuple(outbound(scope["headers"])),
             body=body,
+            key=key,
         )
 
     async def _parse(self, raw: bytes, bought: PayablePath, headers: Iterable[Header]) -> Body:

@@ -2,10 +2,13 @@
 
 Listening on loopback does not keep browsers out: any page can POST to 127.0.0.1, and a DNS name that
 is pointed at 127.0.0.1 makes a foreign page look local. So the Host must be ours, the Origin ours or
-absent, and wallet actions need the token of ``local.token`` besides.
+absent, and wallet actions need the token of ``local.token`` besides. An app's key opens LLM calls alone.
+Where other machines can call, the address that they called is a Host of ours too, since no page can make
+a browser send a bare address that it was not loaded from; wallet actions stay for this machine.
 """
 
 import hmac
+import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -14,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otrta_core.errors import InvalidRequest, OtrtaError
 from proxy_trio.errors import (
+    ForeignAddress,
     ForeignCaller,
     ForeignHost,
     ForeignOrigin,
@@ -51,7 +55,7 @@ class Guard:
             self._check_caller(scope, headers, origins)
             preflight = bool(origins) and scope["method"] == "OPTIONS"
             if not preflight and scope["path"].startswith(WALLET_PREFIX):
-                self._check_wallet_call(scope["method"], headers)
+                self._check_wallet_call(scope, headers)
         except OtrtaError as error:
             reply = render(error, scope["path"])
             answering = send if isinstance(error, ForeignCaller) else _with_cors(send, origins)
@@ -63,10 +67,12 @@ class Guard:
         await self._app(scope, receive, _with_cors(send, origins))
 
     def _check_caller(self, scope: Scope, headers: list[Header], origins: list[str]) -> None:
-        port = scope["server"][1]
-        ours = {f"{name}:{port}" for name in _OUR_NAMES}
+        address, port = scope["server"]
+        names = {*_OUR_NAMES, _in_a_url(address)}
+        ours = {f"{name}:{port}" for name in names} | self._settings.extra_hosts
+        ours |= {f"{name}:{port}" for name in self._settings.extra_hosts}
         if port == 80:
-            ours |= set(_OUR_NAMES)
+            ours |= names
         hosts = values(headers, b"host")
         if len(hosts) != 1 or hosts[0].lower() not in ours:
             raise ForeignHost(f"The Host header is not this proxy's. Call it as http://127.0.0.1:{port}.")
@@ -76,8 +82,10 @@ class Guard:
                 "A web page of another site asked for this. If you trust it, add its origin to the settings."
             )
 
-    def _check_wallet_call(self, method: str, headers: list[Header]) -> None:
-        if method != "POST":
+    def _check_wallet_call(self, scope: Scope, headers: list[Header]) -> None:
+        if not _is_here(scope):
+            raise ForeignAddress("Wallet actions are for this machine alone.")
+        if scope["method"] != "POST":
             raise MethodNotAllowed("Wallet actions are served with POST only.")
         if not is_json(headers):
             raise InvalidRequest("The Content-Type must be application/json.")
@@ -87,6 +95,27 @@ class Guard:
             raise LocalTokenRequired(
                 "Wallet actions need `Authorization: Bearer` with the token of the wallet's local.token file."
             )
+
+
+def _is_here(scope: Scope) -> bool:
+    """Tell whether the other end of the connection is on this machine."""
+    client = scope.get("client")
+    try:
+        address = ipaddress.ip_address(client[0]) if client else None
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address is not None and (mapped or address).is_loopback
+
+
+def _in_a_url(address: str) -> str:
+    """Write an address of a socket as a Host header does."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return f"[{parsed}]" if parsed.version == 6 and mapped is None else str(mapped or parsed)
 
 
 def _is_bearer(given: str, expected: str) -> bool:

@@ -7,7 +7,7 @@ alone, holds what the guard asks of whoever calls ``/_otrta/``.
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,14 @@ from starlette.routing import BaseRoute, Route
 
 from otrta_core import InvalidRequest, OtrtaError, wire
 from proxy_trio.actions import act
+from proxy_trio.app_keys import AppKey
 from proxy_trio.client import Client
 from proxy_trio.client_settings import SERVE_FILE, TOKEN_FILE
 from proxy_trio.errors import BodyTooLarge
 from proxy_trio.guard import WALLET_PREFIX
+from proxy_trio.headers import Header
+from proxy_trio.private_files import write_private
+from proxy_trio.settings import GuardSettings
 
 MAX_PARAMS_BYTES: Final = 4 << 20
 
@@ -41,6 +45,20 @@ def wallet_routes(client: Client) -> list[BaseRoute]:
     return [Route(f"{WALLET_PREFIX}{{action}}", serve_action, methods=["POST"])]
 
 
+def guard_of(client: Client, local_token: str | None = None) -> GuardSettings:
+    """Return who may call a client's proxy, by its settings as they are at the time of each call."""
+
+    def identify(headers: Iterable[Header]) -> AppKey | None:
+        return client.keys.identify(headers, required=client.settings.keys_required)
+
+    return GuardSettings(
+        extra_hosts=frozenset(name.lower() for name in client.settings.hosts),
+        extra_origins=frozenset(client.settings.origins),
+        identify=identify,
+        local_token=local_token,
+    )
+
+
 def new_local_token() -> str:
     """Make a token for one run of the proxy."""
     return secrets.token_urlsafe(32)
@@ -57,19 +75,6 @@ def announced(home: Path, port: int, local_token: str) -> Iterator[None]:
         for name in (SERVE_FILE, TOKEN_FILE):
             with suppress(FileNotFoundError):
                 (home / name).unlink()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, in one step, so that nobody reads half of it."""
-    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        made.replace(path)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise
 
 
 async def _read_body(request: Request) -> bytes:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from proxy_trio.app_keys import AppKey
 from proxy_trio.bodies import Body
 from proxy_trio.change_filter import Comment
 from proxy_trio.headers import Header, media_type, values
@@ -22,7 +23,10 @@ from proxy_trio.headers import Header, media_type, values
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call of an app, checked and ready to be sent. ``headers`` are those that go to the gateway."""
+    """A call of an app, checked and ready to be sent.
+
+    ``headers`` are those that go to the gateway; ``key`` is the app's, which never does.
+    """
 
     method: str
     path: str
@@ -30,6 +34,12 @@ class Call:
     query: bytes = field(default=b"", repr=False)
     headers: tuple[Header, ...] = field(default=(), repr=False)
     body: Body | None = None
+    key: AppKey | None = None
+
+    @property
+    def key_id(self) -> str | None:
+        """The id of the app's key; None where it gave none."""
+        return self.key.id if self.key else None
 
     @property
     def model(self) -> str | None:

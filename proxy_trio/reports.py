@@ -1,5 +1,6 @@
 """What the wallet has, what is open, and what happened: read from the books in one transaction each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from otrta_core import Unit
 from otrta_wallet import journal, quotes, store
 from otrta_wallet.schema import ProofStatus, operations, proofs, transfers
-from proxy_trio import calls
+from proxy_trio import app_keys, calls
 from proxy_trio.calls import PaidCall
 from proxy_trio.schema import CallState
 from proxy_trio.schema import calls as calls_table
@@ -136,7 +137,8 @@ def _lightning(conn: Connection) -> list[dict[str, Any]]:
 
 def history(conn: Connection, _now: float, limit: int) -> list[dict[str, Any]]:
     """Return what happened, newest first: calls, and what else moved the wallet's money."""
-    paid = [_paid(call) for call in calls.newest(conn, limit)]
+    names = app_keys.names(conn)
+    paid = [_paid(call, names) for call in calls.newest(conn, limit)]
     moved = [
         {
             "time": entry.time,
@@ -148,13 +150,14 @@ def history(conn: Connection, _now: float, limit: int) -> list[dict[str, Any]]:
             "model": None,
             "state": entry.state,
             "lost_msat": -entry.amount_msat if entry.state == "lost" else None,
+            "key": None,
         }
         for entry in store.read_history(conn, limit)
     ]
     return sorted([*paid, *moved], key=lambda entry: entry["time"], reverse=True)[:limit]
 
 
-def _paid(call: PaidCall) -> dict[str, Any]:
+def _paid(call: PaidCall, key_names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "time": call.created_at,
         "kind": "call",
@@ -165,4 +168,5 @@ def _paid(call: PaidCall) -> dict[str, Any]:
         "model": call.model,
         "state": call.state.value,
         "lost_msat": call.missing_msat if call.state is CallState.LOST else None,
+        "key": key_names.get(call.key_id or ""),
     }

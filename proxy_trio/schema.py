@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -16,6 +16,14 @@ class CallState(StrEnum):
     DONE = "done"
     REFUNDED = "refunded"
     LOST = "lost"
+
+
+class ApprovalState(StrEnum):
+    """What the user said to a call that may cost much; the rules are in ``proxy_trio.approvals``."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    DENIED = "denied"
 
 
 gateways = Table(
@@ -33,6 +41,7 @@ calls = Table(
     metadata,
     Column("id", String, primary_key=True),
     Column("state", String, nullable=False, index=True),
+    Column("key_id", String),  # of the app's key; none where it gave none
     Column("gateway", String, nullable=False),
     Column("model", String, nullable=False),
     Column("stream", Boolean, nullable=False),
@@ -52,6 +61,41 @@ calls = Table(
     Column("refused", Boolean, nullable=False, default=False),  # its mint is asked before its gateway
     Column("tries", Integer, nullable=False, default=0),
     Column("next_try_at", Float, nullable=False),
-    Column("created_at", Float, nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    # budgets are summed up from these alone, at each call
+    Index("ix_calls_spent", "created_at", "state", "paid_msat", "change_msat"),
+    Index("ix_calls_spent_by_key", "key_id", "created_at", "state", "paid_msat", "change_msat"),
+)
+
+app_keys = Table(
+    "app_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, index=True),
+    Column("prefix", String, nullable=False),  # what is shown of it
+    Column("hash", String, nullable=False, unique=True),  # SHA-256 of the whole key, in hex
+    Column("per_request_msat", BigInteger),  # none: no limit but those for all calls
+    Column("per_hour_msat", BigInteger),
+    Column("per_day_msat", BigInteger),
+    Column("per_month_msat", BigInteger),
+    Column("total_msat", BigInteger),
+    Column("models", Text),  # a JSON list; none: any
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("removed_at", Float),  # the row stays, for the names in the history
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("state", String, nullable=False, index=True),
+    Column("key_id", String),
+    Column("model", String, nullable=False),
+    Column("gateway", String, nullable=False),
+    Column("amount_msat", BigInteger, nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("decided_at", Float),
+    Column("call_id", String),  # the payment that it was used for
 )

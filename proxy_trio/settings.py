@@ -1,9 +1,14 @@
 """The settings of the HTTP side, with their defaults."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from proxy_trio.app_keys import AppKey
 from proxy_trio.bodies import REMOVED_FIELDS
+from proxy_trio.headers import Header
+
+Identify = Callable[[Iterable[Header]], AppKey | None]
 
 MIB: Final = 1024 * 1024
 
@@ -39,8 +44,15 @@ class ForwardSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardSettings:
-    """Who may call. ``extra_origins`` are whole origins, such as ``http://localhost:3000``."""
+    """Who may call.
 
+    ``extra_hosts`` are further names of this machine, with or without a port; ``extra_origins`` are whole
+    origins, such as ``http://localhost:3000``. ``identify`` tells from the headers of a call which app's key
+    it comes with, or raises ``KeyRefused``.
+    """
+
+    extra_hosts: frozenset[str] = frozenset()
     extra_origins: frozenset[str] = frozenset()
+    identify: Identify | None = None
     local_token: str | None = field(default=None, repr=False)
     """The secret of ``local.token``; without one no wallet action is served."""

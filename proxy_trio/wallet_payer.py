@@ -1,6 +1,7 @@
 """Paying for calls from the wallet: the ``Payer`` of ``proxy_trio.payer``."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from otrta_core import CallRequest, InvalidRequest, ModelPrice
 from otrta_wallet import Wallet
@@ -51,6 +52,7 @@ class WalletPayer:
 
     async def open(self, call: Call) -> Attempt:
         """Choose a gateway, quote the call, check the budgets and journal the payment."""
+        self._cashier.admit(call.key, call.model)
         request = _request(call) if call.payable else None
         now = self._wallet.transactions.now()
         offers = await find_offers(
@@ -64,13 +66,15 @@ class WalletPayer:
             # not sold, or at an unknown price: the gateway's own answer tells, and nothing is paid
             return PaidAttempt(payment_id=calls.new_id(), gateway_url=offer.url, info=offer.info)
         purchase = purchase_of(offer, request)
-        return await self._pay(purchase, offer.info.price(request), may_retry=True)
+        return await self._pay(call, purchase, offer.info.price(request), may_retry=True)
 
-    async def _pay(self, purchase: Purchase, price: ModelPrice | None, *, may_retry: bool) -> PaidAttempt:
+    async def _pay(
+        self, call: Call, purchase: Purchase, price: ModelPrice | None, *, may_retry: bool
+    ) -> PaidAttempt:
         payment_id = calls.new_id()
         self.running.add(payment_id)  # before its row is there
         try:
-            transfer = await self._cashier.pay(payment_id, purchase)
+            transfer = await self._cashier.pay(payment_id, replace(purchase, key_id=call.key_id))
         except BaseException:
             self.running.discard(payment_id)
             raise
@@ -149,7 +153,7 @@ class WalletPayer:
             now = self._wallet.transactions.now()
             self._asked.note(url, call.path, request.model, _size(call, request), asked, now)
         purchase = purchase_of_ask(url, info, request, asked, self._wallet.mints.urls)
-        return await self._pay(purchase, attempt.price, may_retry=False)
+        return await self._pay(call, purchase, attempt.price, may_retry=False)
 
 
 def purchase_of(offer: Offer, request: CallRequest) -> Purchase:

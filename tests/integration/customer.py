@@ -23,6 +23,7 @@ from proxy_trio.calls import PaidCall
 from proxy_trio.client import Client, open_client
 from proxy_trio.client_settings import ClientSettings
 from proxy_trio.gateway import gateway_transport
+from proxy_trio.local_api import guard_of
 from proxy_trio.schema import CallState
 from proxy_trio.serve import serve
 from proxy_trio.settings import ForwardSettings
@@ -139,6 +140,7 @@ async def customer(
         app = build_app(
             client.payer,
             forward=forward or ForwardSettings(stop_s=0.5),
+            guard=guard_of(client),
             make_transport=lambda: gateway_transport(verify=False),
         )
         stop = trio.Event()

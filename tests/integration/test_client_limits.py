@@ -45,7 +45,8 @@ async def test_the_default_budget_of_a_day_is_ten_requests_of_the_largest_size(
         error = reply.json()["error"]
         assert error["left_msat"] == 10_000_000 - spent
         assert error["renews_at"] % 86_400 == 0
-        assert "midnight UTC" in error["message"]
+        assert "It renews at midnight" in error["message"]
+        assert 0 < int(reply.headers["Retry-After"]) <= 86_400
         assert len(gateway.seen) == 10
 
 

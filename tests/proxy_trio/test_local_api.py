@@ -14,7 +14,8 @@ from proxy_trio.app import build_app
 from proxy_trio.client import open_client
 from proxy_trio.client_settings import ClientSettings
 from proxy_trio.gateway import gateway_transport
-from proxy_trio.local_api import MAX_PARAMS_BYTES, announced, new_local_token, wallet_routes, write_private
+from proxy_trio.local_api import MAX_PARAMS_BYTES, announced, new_local_token, wallet_routes
+from proxy_trio.private_files import write_private
 from proxy_trio.serve import serve
 from proxy_trio.settings import GuardSettings
 

@@ -14,6 +14,7 @@ def upgrade() -> None:
         "calls",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=True),
         sa.Column("gateway", sa.String(), nullable=False),
         sa.Column("model", sa.String(), nullable=False),
         sa.Column("stream", sa.Boolean(), nullable=False),
@@ -37,7 +38,15 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(op.f("ix_calls_created_at"), "calls", ["created_at"], unique=False)
+    op.create_index(
+        "ix_calls_spent", "calls", ["created_at", "state", "paid_msat", "change_msat"], unique=False
+    )
+    op.create_index(
+        "ix_calls_spent_by_key",
+        "calls",
+        ["key_id", "created_at", "state", "paid_msat", "change_msat"],
+        unique=False,
+    )
     op.create_index(op.f("ix_calls_state"), "calls", ["state"], unique=False)
     op.create_index(op.f("ix_calls_transfer_id"), "calls", ["transfer_id"], unique=False)
     op.create_table(
@@ -49,4 +58,37 @@ def upgrade() -> None:
         sa.Column("added_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("url"),
     )
+    op.create_table(
+        "app_keys",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("prefix", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("per_request_msat", sa.BigInteger(), nullable=True),
+        sa.Column("per_hour_msat", sa.BigInteger(), nullable=True),
+        sa.Column("per_day_msat", sa.BigInteger(), nullable=True),
+        sa.Column("per_month_msat", sa.BigInteger(), nullable=True),
+        sa.Column("total_msat", sa.BigInteger(), nullable=True),
+        sa.Column("models", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=True),
+        sa.Column("removed_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("hash"),
+    )
+    op.create_index(op.f("ix_app_keys_name"), "app_keys", ["name"], unique=False)
+    op.create_table(
+        "approvals",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=True),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("gateway", sa.String(), nullable=False),
+        sa.Column("amount_msat", sa.BigInteger(), nullable=False),
+        sa.Column("asked_at", sa.Float(), nullable=False),
+        sa.Column("decided_at", sa.Float(), nullable=True),
+        sa.Column("call_id", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_approvals_state"), "approvals", ["state"], unique=False)
     # ### end Alembic commands ###
