@@ -139,7 +139,7 @@ class PriceBook:
                 price = price_from_usd(deployment, msat_per_usd or Decimal(1))
             if price is None:
                 return None
-            prices.append(with_limits(price, deployment))
+            prices.append(with_known(price, deployment))
         if not prices:
             return None
         modes = frozenset(deployment.mode for deployment in candidates)
@@ -148,11 +148,16 @@ class PriceBook:
         return Priced("usd", None if msat_per_usd is None else dearest(prices), modes)
 
 
-def with_limits(price: ModelPrice, deployment: Deployment) -> ModelPrice:
-    """Fill in the deployment's own limits where the price names none."""
+def with_known(price: ModelPrice, deployment: Deployment) -> ModelPrice:
+    """Fill in what is known of the deployment where the price names none of it: its limits, and reasoning.
+
+    A model that may reason unseen has a price of its own for that, be it that of its output: for ``Relay``.
+    """
     values = price.to_dict()
     for name in ("max_input_tokens", "max_output_tokens"):
         limit = getattr(deployment, name)
         if limit is not None:
             values.setdefault(name, limit)
+    if deployment.reasons and values.get("output_msat_per_mtok"):
+        values.setdefault("reasoning_msat_per_mtok", values["output_msat_per_mtok"])
     return ModelPrice.from_dict(values)

@@ -72,7 +72,10 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One place that may answer a call: ``group`` is the public model name that it answers under."""
+    """One place that may answer a call: ``group`` is the public model name that it answers under.
+
+    ``reasons`` tells whether it may reason before it answers, as LiteLLM's map or its ``model_info`` says.
+    """
 
     group: str
     deployment_id: str
@@ -81,6 +84,7 @@ class Deployment:
     max_input_tokens: int | None
     max_output_tokens: int | None
     prices: UsdPrices
+    reasons: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,7 @@ def _deployment(group: str, entry: Mapping[str, Any]) -> Deployment:
         max_input_tokens=_limit(limits.get("max_input_tokens")),
         max_output_tokens=_limit(limits.get("max_output_tokens")) or _limit(limits.get("max_tokens")),
         prices=_prices(known, {**_costs(info), **_costs(params)}, params.get("service_tier")),
+        reasons=limits.get("supports_reasoning") is True,
     )
 
 

@@ -90,4 +90,5 @@ def deployment(group: str = "m", model: str = "openai/m", **values: Any) -> Depl
         limits.get("max_input_tokens"),
         limits.get("max_output_tokens"),
         UsdPrices(**prices),
+        reasons=values.get("reasons", False),
     )

@@ -8,7 +8,7 @@ import pytest
 from otrta_core import ModelPrice
 from otrta_core.requests import Kind
 from otrta_litellm.kinds import has_price_for
-from otrta_litellm.price_book import PriceBook, Priced, with_limits
+from otrta_litellm.price_book import PriceBook, Priced, with_known
 from tests.otrta_litellm.samples import View, deployment, settings
 
 RATE = {"btc_usd": {"fixed": "100000"}}  # 1 USD is 1,000,000 msat
@@ -121,9 +121,25 @@ def test_a_usd_price_without_a_rate_is_told_from_no_price() -> None:
 def test_limits_of_the_deployment_fill_those_that_the_price_lacks() -> None:
     limited = deployment(max_input_tokens=100, max_output_tokens=50)
     own = ModelPrice(input_msat_per_mtok=1, max_output_tokens=7)
-    assert with_limits(own, limited) == ModelPrice(
+    assert with_known(own, limited) == ModelPrice(
         input_msat_per_mtok=1, max_output_tokens=7, max_input_tokens=100
     )
+
+
+def test_what_a_model_reasons_costs_as_its_output_where_nothing_else_is_said() -> None:
+    reasons, plain = deployment(reasons=True), deployment()
+    price = ModelPrice(input_msat_per_mtok=1, output_msat_per_mtok=5)
+    assert with_known(price, plain).reasoning_msat_per_mtok is None
+    assert with_known(price, reasons).reasoning_msat_per_mtok == 5
+    dear = ModelPrice(output_msat_per_mtok=5, reasoning_msat_per_mtok=9)
+    assert with_known(dear, reasons).reasoning_msat_per_mtok == 9
+    assert with_known(ModelPrice(input_msat_per_mtok=1), reasons).reasoning_msat_per_mtok is None
+    usd = deployment(input_per_token="0.000001", output_per_token="0.000003", reasons=True)
+    found = price_in(
+        book(View(m=[deployment(input_per_token="0.000001", output_per_token="0.000001"), usd]), **RATE), "m"
+    )
+    assert found is not None
+    assert found.reasoning_msat_per_mtok == found.output_msat_per_mtok == 3_000_000
 
 
 def test_prices_are_looked_up_again_when_litellm_loads_its_router_anew() -> None:

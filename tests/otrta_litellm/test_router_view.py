@@ -225,3 +225,15 @@ def test_a_base_model_names_the_price() -> None:
     )
     (only,) = seen.candidates("m")
     assert only.prices.input_per_token == Decimal("0.0000025")
+
+
+def test_whether_a_model_reasons_is_what_litellm_or_the_operator_says() -> None:
+    # one that the operator describes has a model of its own, as above
+    seen = view(
+        deployment("listed", "openai/o3"),
+        deployment("plain", "openai/gpt-4o-mini"),
+        deployment("own", "openai/mine", {"supports_reasoning": True}),
+        deployment("off", "openai/o4-mini", {"supports_reasoning": False}),
+    )
+    found = [seen.candidates(name)[0].reasons for name in ("listed", "plain", "own", "off")]
+    assert found == [True, False, True, False]
