@@ -20,9 +20,10 @@ setup: ## Make the two environments, .venv and .venv-mint; skips what is up to d
 demo: setup ## Pay for one plain and one streamed LLM call and print the balance sheet; ARGS=--keep leaves it running
 	@$(BIN)/otrta demo $(ARGS)
 
-test: lint ## Lint, fetch the npm packages and the PostgreSQL that tests use, then run every test; property tests take a sample
+test: lint ## Lint, fetch the npm packages, PostgreSQL and Chromium that tests use, then run every test; property tests take a sample
 	@$(BIN)/python scripts/npm_packages.py
 	@sh scripts/postgres.sh
+	@sh scripts/chromium.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-long: export OTRTA_LONG = 1

@@ -46,6 +46,7 @@ def _calls() -> Select[Any]:
         calls.c.model.label("model"),
         calls.c.input_tokens.label("input_tokens"),
         calls.c.output_tokens.label("output_tokens"),
+        null().label("app_key"),
         calls.c.state.label("state"),
         calls.c.reason.label("reason"),
     )
@@ -63,6 +64,7 @@ def _moves() -> Select[Any]:
         null().label("model"),
         null().label("input_tokens"),
         null().label("output_tokens"),
+        null().label("app_key"),
         history.c.state.label("state"),
         null().label("reason"),
     )

@@ -45,14 +45,14 @@ _STATES: Final = {
     "lost": "lost",
 }
 _KINDS: Final = {
-    "mint": "top-up",
-    "receive": "received",
-    "send": "sent",
-    "melt": "paid invoice",
-    "reclaim": "taken back",
-    "restore": "restored",
-    "swap": "swap fee",
-    "call": "call",
+    "invoice": "Top-up",
+    "receive": "Received token",
+    "send": "Sent token",
+    "pay": "Paid invoice",
+    "reclaim": "Taken back",
+    "restore": "Restored",
+    "swap": "Mint's fee",
+    "call": "Call",
 }
 
 

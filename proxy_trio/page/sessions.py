@@ -48,6 +48,8 @@ class Session:
         used: when it last asked for anything.
         to_show: tokens that its next look at a sent token shows, by the transfer's id.
         quotes: ids of mints' quotes, by the name that they have in paths.
+        offers: mints' offers to pay invoices, as JSON, by the same name.
+        begun: the names of those that were taken up.
         done: where each form that was sent has led, by the form's own number.
         notes: a sentence for the next page, by its kind.
     """
@@ -59,6 +61,8 @@ class Session:
     used: float
     to_show: Kept = field(default_factory=Kept, repr=False)
     quotes: Kept = field(default_factory=Kept, repr=False)
+    offers: Kept = field(default_factory=Kept, repr=False)
+    begun: Kept = field(default_factory=Kept, repr=False)
     done: Kept = field(default_factory=Kept, repr=False)
     notes: Kept = field(default_factory=Kept, repr=False)
 

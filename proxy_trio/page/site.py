@@ -9,7 +9,7 @@ from otrta_core import OtrtaError
 from proxy_trio.app import landing
 from proxy_trio.client import Client
 from proxy_trio.errors import LocalTokenRequired, PathNotServed
-from proxy_trio.page import book_views
+from proxy_trio.page import book_views, money_views
 from proxy_trio.page.forms import check_asker, read_form
 from proxy_trio.page.rendering import Pages
 from proxy_trio.page.sessions import LONGEST_S, PAGE_PREFIX, Session, Sessions
@@ -32,6 +32,20 @@ def build_site(client: Client, sessions: Sessions) -> ASGIApp:
             Route(f"{PAGE_PREFIX}/open/{{code}}", door.open),
             Route(f"{PAGE_PREFIX}/assets/{{name}}", door.asset),
             route("", book_views.overview),
+            route("activity", book_views.activity),
+            route("pending", book_views.pending, book_views.recover),
+            route("trust", book_views.pending, book_views.trust),
+            route("connect", book_views.connect),
+            route("topup", money_views.top_up, money_views.ask_for_invoice),
+            route("invoice/{name}", money_views.invoice),
+            route("invoice/{name}/state", money_views.invoice_state),
+            route("receive", money_views.receive, money_views.take_token),
+            route("send", money_views.send, money_views.make_token),
+            route("sent/{id}", money_views.sent_token),
+            route("sent/{id}/show", money_views.send, money_views.show_again),
+            route("sent/{id}/cancel", money_views.send, money_views.take_back),
+            route("pay", money_views.pay, money_views.ask_for_offer),
+            route("pay/{name}", money_views.payment, money_views.pay_it),
             route("leave", book_views.overview, door.leave),
         ],
         redirect_slashes=False,

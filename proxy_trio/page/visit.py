@@ -13,7 +13,7 @@ from otrta_core import OtrtaError
 from proxy_trio.actions import act
 from proxy_trio.client import Client
 from proxy_trio.conversation import internal_failure, log_failure
-from proxy_trio.errors import ForeignCaller, MethodNotAllowed
+from proxy_trio.errors import ForeignCaller, ForeignOrigin, MethodNotAllowed
 from proxy_trio.page.forms import check_asker, read_form
 from proxy_trio.page.rendering import HEADERS, Pages
 from proxy_trio.page.sessions import PAGE_PREFIX, Session, Sessions
@@ -153,8 +153,6 @@ async def _carry_out(visit: Visit, shown: View, done: View | None) -> Response:
 
 
 def _not_ours() -> OtrtaError:
-    from proxy_trio.errors import ForeignOrigin
-
     return ForeignOrigin("This form is not of this session. Open the page again and repeat it.")
 
 
