@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from otrta_core import CallRequest, ModelPrice, OtrtaError, Settlement, Token
@@ -117,34 +117,53 @@ def receive(conn: Connection, now: float, offer: Offer, payment_id: str | None =
     Raises:
         AlreadyTaken: one of them is claimed already; nothing was written.
     """
-    payment_id = payment_id or new_id()
+    payment = Payment(
+        id=payment_id or new_id(),
+        state=PaymentState.RECEIVED,
+        mint=offer.token.mint,
+        unit=offer.token.unit,
+        memo_hash=memo_hash(offer.token),
+        paid_msat=offer.paid_msat,
+        fee_msat=offer.fee_msat,
+        cost_msat=None,
+        change_msat=None,
+        change_token=None,
+        change_due=False,
+        call=offer.call,
+        price=offer.price,
+        live_tokens=None,
+        owner=own_id(conn),
+        lease=0,
+        changed_at=now,
+    )
     conn.execute(
-        insert(payments).values(
-            id=payment_id,
-            state=PaymentState.RECEIVED,
-            mint=offer.token.mint,
-            unit=offer.token.unit,
-            memo_hash=memo_hash(offer.token),
-            paid_msat=offer.paid_msat,
-            fee_msat=offer.fee_msat,
-            change_due=False,
-            path=offer.path,
-            model=offer.call.model,
-            price=json.dumps(offer.price.to_dict()),
-            call=json.dumps(asdict(offer.call)),
-            owner=own_id(conn),
-            lease=0,
-            created_at=now,
-            changed_at=now,
-        )
+        insert(payments),
+        {
+            "id": payment.id,
+            "state": payment.state,
+            "mint": payment.mint,
+            "unit": payment.unit,
+            "memo_hash": payment.memo_hash,
+            "paid_msat": payment.paid_msat,
+            "fee_msat": payment.fee_msat,
+            "change_due": payment.change_due,
+            "path": offer.path,
+            "model": payment.call.model,
+            "price": json.dumps(payment.price.to_dict()),
+            "call": json.dumps(asdict(payment.call)),
+            "owner": payment.owner,
+            "lease": payment.lease,
+            "created_at": now,
+            "changed_at": now,
+        },
     )
     # in one order, so that two tokens with proofs in common do not wait for each other
-    claims = [{"y": y, "payment_id": payment_id} for y in sorted(proof.Y for proof in offer.token.proofs)]
+    claims = [{"y": y, "payment_id": payment.id} for y in sorted(proof.Y for proof in offer.token.proofs)]
     try:
-        conn.execute(insert(payment_proofs).values(claims))
+        conn.execute(insert(payment_proofs), claims)
     except IntegrityError:
         raise AlreadyTaken from None
-    return load(conn, payment_id)
+    return payment
 
 
 def note_opened_locks(conn: Connection, ys: Collection[str]) -> None:
@@ -183,10 +202,13 @@ def load(conn: Connection, payment_id: str) -> Payment:
     Raises:
         KeyError: there is none of this id.
     """
-    row = conn.execute(select(payments).where(payments.c.id == payment_id)).first()
+    row = conn.execute(_ONE, {"id": payment_id}).first()
     if row is None:
         raise KeyError(payment_id)
     return _payment(row)
+
+
+_ONE = select(payments).where(payments.c.id == bindparam("id"))  # once: to make it takes as long as to run it
 
 
 def take_over(conn: Connection, now: float) -> int:

@@ -9,9 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 
 from otrta_core import Proof, input_fee
 from otrta_wallet.schema import ProofStatus, keysets, proofs
@@ -150,22 +151,25 @@ def fees(conn: Connection, mint: str) -> dict[str, int]:
 
 
 def _all(conn: Connection, of: Mapping[str, Any]) -> list[Kind]:
+    query = _counting(avoids=bool(of.get("avoid")), limits=of.get("only") is not None)
+    return _largest_first(conn.execute(query, {**of, "status": ProofStatus.AVAILABLE}))
+
+
+@cache
+def _counting(*, avoids: bool, limits: bool) -> Select[Any]:
+    """Make the statement that counts the proofs of each kind, once."""
+    names = ("status", "mint", "unit")
     kinds = (
         select(proofs.c.keyset_id, proofs.c.amount, func.count().label("number"))
-        .where(
-            proofs.c.status == ProofStatus.AVAILABLE,
-            proofs.c.mint == of["mint"],
-            proofs.c.unit == of["unit"],
-        )
+        .where(*(proofs.c[name] == bindparam(name) for name in names))
         .group_by(proofs.c.amount, proofs.c.keyset_id)
     )
-    if of.get("avoid"):
-        kinds = kinds.where(proofs.c.y.not_in(of["avoid"]))
-    if of.get("only") is not None:
-        kinds = kinds.where(proofs.c.keyset_id.in_(of["only"]))
+    if avoids:
+        kinds = kinds.where(proofs.c.y.not_in(bindparam("avoid", expanding=True)))
+    if limits:
+        kinds = kinds.where(proofs.c.keyset_id.in_(bindparam("only", expanding=True)))
     counted = kinds.subquery()
-    query = select(counted, keysets.c.input_fee_ppk).join(keysets, keysets.c.id == counted.c.keyset_id)
-    return _largest_first(conn.execute(query))
+    return select(counted, keysets.c.input_fee_ppk).join(keysets, keysets.c.id == counted.c.keyset_id)
 
 
 # one descent of the index for each kind, and no more rows of it than can be of use

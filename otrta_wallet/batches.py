@@ -138,7 +138,8 @@ class Batches:
             for operation in waiting:
                 journal.set_state(conn, operation.id, was="joined", now_is="waiting", now=now)
             return None
-        inputs = [proof for operation in waiting for proof in journal.parts(conn, operation.id)[1]]
+        of_each = journal.inputs(conn, [operation.id for operation in waiting])
+        inputs = [proof for proofs in of_each.values() for proof in proofs]
         fee = input_fee(inputs, at_hand.fees(conn, waiting[0].mint))
         saved = sum(operation.fee for operation in waiting) - fee
         batch = new_operation("batch", waiting[0].mint, waiting[0].unit, saved, -saved, now)
@@ -212,14 +213,11 @@ def grouped(sized: Iterable[tuple[Operation, int]]) -> list[list[Operation]]:
 
 def _sized(conn: Connection, _now: float, operations: Sequence[Operation]) -> list[tuple[Operation, int]]:
     """Return each operation with the inputs that it adds to a swap; one that must be alone fills it."""
-    return [(operation, _size(conn, operation.id)) for operation in operations]
-
-
-def _size(conn: Connection, operation_id: str) -> int:
-    inputs = journal.parts(conn, operation_id)[1]
+    ids = [operation.id for operation in operations]
+    inputs, alone = journal.inputs(conn, ids), journal.in_batches(conn, ids)
     # who signs all inputs and outputs of a swap (NUT-11) shares it with nobody
-    signs_all = any("SIG_ALL" in proof.secret for proof in inputs)
-    return MAX_INPUTS if signs_all or journal.was_in_a_batch(conn, operation_id) else len(inputs)
+    alone |= {each for each, proofs in inputs.items() if any("SIG_ALL" in proof.secret for proof in proofs)}
+    return [(op, MAX_INPUTS if op.id in alone else len(inputs[op.id])) for op in operations]
 
 
 def _nothing_sent(error: OtrtaError) -> OtrtaError:
@@ -234,4 +232,4 @@ def _not_known(operation: Operation) -> OutcomeUnknown:
 
 
 def _load_all(conn: Connection, _now: float, operations: Sequence[Operation]) -> list[Operation]:
-    return [journal.load(conn, operation.id) for operation in operations]
+    return journal.load_many(conn, [operation.id for operation in operations])

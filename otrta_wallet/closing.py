@@ -96,8 +96,7 @@ def finish(
     if not journal.set_state(conn, operation.id, was=operation.state, now_is="done", now=now, **values):
         return False
     all_ended = [operation, *_finished_members(conn, operation, now)]
-    for ended in all_ended:
-        _lock_transfers(conn, ended)
+    _lock_transfers(conn, *all_ended)
     if payment is not None:
         _note_payment(conn, operation, planned, payment)
     holders = [(proof, output.holder) for proof, output in zip(made, planned, strict=True)]
@@ -105,8 +104,8 @@ def finish(
         conn, holders, mint=operation.mint, unit=operation.unit, status=ProofStatus.AVAILABLE, now=now
     )
     _spend_inputs(conn, operation, now)
+    _close_emptied_transfers(conn, *all_ended, now=now)
     for ended in all_ended:
-        _close_emptied_transfers(conn, ended, now)
         _FINISHED[ended.kind](conn, ended, now)
         for participant in participants:
             participant.operation_done(conn, replace(ended, state="done"))
@@ -164,7 +163,7 @@ def fail(
         if keep and kept:
             kept = _keep_the_rest(conn, operation, kept, now)
         _FAILED[operation.kind](conn, operation, failure.verdict, spent, kept, now)
-        _close_emptied_transfers(conn, operation, now)
+        _close_emptied_transfers(conn, operation, now=now)
     if failure.never_sent:  # after the proofs, in the order in which planning locks them
         store.give_back_counters(conn, operation.id)
     for participant in participants:
@@ -269,11 +268,10 @@ def add_late_change(
     return amount
 
 
-def _lock_transfers(conn: Connection, op: Operation) -> None:
+def _lock_transfers(conn: Connection, *ended: Operation) -> None:
     """Lock the transfers that this end may close, before any proof (``otrta_wallet.transactions``)."""
-    ids = set(journal.origins(conn, op.id).values())
-    if op.kind == "reclaim" and op.reference is not None:
-        ids.add(op.reference)
+    ids = set(journal.origins(conn, *(op.id for op in ended)).values())
+    ids |= {op.reference for op in ended if op.kind == "reclaim" and op.reference is not None}
     store.lock_transfers(conn, ids)
 
 
@@ -284,9 +282,9 @@ def _spend_inputs(conn: Connection, op: Operation, now: float) -> None:
     conn.execute(update(proofs).where(proofs.c.y.in_(ys)).values(values))
 
 
-def _close_emptied_transfers(conn: Connection, op: Operation, now: float) -> None:
+def _close_emptied_transfers(conn: Connection, *ended: Operation, now: float) -> None:
     """Close transfers whose last proofs came back to us in somebody's token."""
-    for transfer_id in set(journal.origins(conn, op.id).values()):
+    for transfer_id in sorted(set(journal.origins(conn, *(op.id for op in ended)).values())):
         if not store.proofs_with(conn, status=ProofStatus.SENT, holder=transfer_id):
             store.set_transfer_state(conn, transfer_id, was=("open",), now_is="claimed", now=now)
 

@@ -34,13 +34,16 @@ class _Job:
 
     def try_on(self, connection: Connection) -> None:
         """Run the work; what it raises is its own affair."""
+        driver: Any = connection.connection.dbapi_connection  # savepoints by way of SQLAlchemy take longer
+        driver.execute("SAVEPOINT job")
         try:
-            with connection.begin_nested():
-                self.result, self.error = self.work(connection), None
+            self.result, self.error = self.work(connection), None
         except BaseException as error:
-            if not _in_transaction(connection):  # SQLite undid all of it: a full disk, for one
+            if not driver.in_transaction:  # SQLite undid all of it: a full disk, for one
                 raise
+            driver.execute("ROLLBACK TO job")
             self.error = error
+        driver.execute("RELEASE job")
 
     def outcome(self) -> Any:
         """Return what the work returned, or raise what it raised."""
@@ -138,8 +141,3 @@ class GroupCommit:
                 job.error = None
             except BaseException as error:
                 job.error = error
-
-
-def _in_transaction(connection: Connection) -> bool:
-    driver: Any = connection.connection.dbapi_connection
-    return bool(driver.in_transaction)

@@ -14,7 +14,7 @@ The only ways out of ``prepared`` are in ``otrta_wallet.closing``. Tokens that m
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
 
 from otrta_core import Keyset, Proof
 from otrta_wallet import store
@@ -123,10 +123,29 @@ def load(conn: Connection, operation_id: str) -> Operation:
     Raises:
         KeyError: there is none of this id.
     """
-    row = conn.execute(select(operations).where(operations.c.id == operation_id)).first()
+    row = conn.execute(_ONE, {"id": operation_id}).first()
     if row is None:
         raise KeyError(operation_id)
     return _operation(row)
+
+
+# made once, since to make a statement takes as long as to run it
+_ONE = select(operations).where(operations.c.id == bindparam("id"))
+_INPUTS = (
+    select(operation_inputs.c.operation_id, proofs)
+    .join(proofs, proofs.c.y == operation_inputs.c.y)
+    .where(operation_inputs.c.operation_id.in_(bindparam("ids", expanding=True)))
+    .order_by(proofs.c.amount, proofs.c.y)
+)
+_YS = select(operation_inputs.c.y).where(operation_inputs.c.operation_id == bindparam("id"))
+_OUTPUTS = select(outputs).where(outputs.c.operation_id == bindparam("id")).order_by(outputs.c.position)
+
+
+def load_many(conn: Connection, operation_ids: Sequence[str]) -> list[Operation]:
+    """Return operations that are there, in this order."""
+    rows = conn.execute(select(operations).where(operations.c.id.in_(operation_ids)))
+    found = {row.id: _operation(row) for row in rows}
+    return [found[operation_id] for operation_id in operation_ids]
 
 
 def load_locked(conn: Connection, operation_id: str) -> Operation:
@@ -183,19 +202,20 @@ def put_off(conn: Connection, operation_id: str, next_look_at: float) -> None:
 
 def parts(conn: Connection, operation_id: str) -> tuple[list[str], list[Proof], list[Output]]:
     """Return the Ys of the inputs, those inputs that are still stored, and the outputs in order."""
-    ys = list(
-        conn.execute(
-            select(operation_inputs.c.y).where(operation_inputs.c.operation_id == operation_id)
-        ).scalars()
-    )
-    known = store.proofs_by_y(conn, ys)
-    inputs = sorted((known[y][0] for y in ys if y in known), key=lambda p: (p.amount, p.Y))
-    query = select(outputs).where(outputs.c.operation_id == operation_id).order_by(outputs.c.position)
+    ys = list(conn.execute(_YS, {"id": operation_id}).scalars())
     planned = [
         Output(o.position, o.keyset_id, o.counter, o.amount, o.blinded, o.holder, o.secret, o.r)
-        for o in conn.execute(query)
+        for o in conn.execute(_OUTPUTS, {"id": operation_id})
     ]
-    return ys, inputs, planned
+    return ys, inputs(conn, [operation_id])[operation_id], planned
+
+
+def inputs(conn: Connection, operation_ids: Sequence[str]) -> dict[str, list[Proof]]:
+    """Return those inputs of operations that are still stored, by operation, in order of amount and Y."""
+    found: dict[str, list[Proof]] = {operation_id: [] for operation_id in operation_ids}
+    for row in conn.execute(_INPUTS, {"ids": operation_ids}):
+        found[row.operation_id].append(store.as_proof(row))
+    return found
 
 
 def note_members(conn: Connection, batch_id: str, operation_ids: Sequence[str]) -> None:
@@ -204,10 +224,10 @@ def note_members(conn: Connection, batch_id: str, operation_ids: Sequence[str]) 
     conn.execute(insert(batch_members), rows)
 
 
-def was_in_a_batch(conn: Connection, operation_id: str) -> bool:
-    """Tell whether an operation is, or was, to be carried out with others."""
-    query = select(batch_members.c.batch_id).where(batch_members.c.operation_id == operation_id)
-    return conn.execute(query.limit(1)).first() is not None
+def in_batches(conn: Connection, operation_ids: Sequence[str]) -> set[str]:
+    """Return which of these operations are, or were, to be carried out with others."""
+    ours = batch_members.c.operation_id.in_(operation_ids)
+    return set(conn.execute(select(batch_members.c.operation_id).where(ours)).scalars())
 
 
 def members(conn: Connection, batch_id: str) -> list[Operation]:
@@ -343,10 +363,10 @@ def note_origin(conn: Connection, operation_id: str, y: str, came_from: str) -> 
     conn.execute(query.values(came_from=came_from))
 
 
-def origins(conn: Connection, operation_id: str) -> dict[str, str]:
-    """Return the inputs that we had handed out, by Y, each with who held it."""
+def origins(conn: Connection, *operation_ids: str) -> dict[str, str]:
+    """Return the inputs of operations that we had handed out, by Y, each with who held it."""
     query = select(operation_inputs.c.y, operation_inputs.c.came_from).where(
-        operation_inputs.c.operation_id == operation_id, operation_inputs.c.came_from.is_not(None)
+        operation_inputs.c.operation_id.in_(operation_ids), operation_inputs.c.came_from.is_not(None)
     )
     return {row.y: row.came_from for row in conn.execute(query)}
 
