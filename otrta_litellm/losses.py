@@ -12,15 +12,15 @@ from otrta_wallet import Operation
 from otrta_wallet.store import insert_new
 
 
-def record(conn: Connection, now: float, operation: Operation, reason: str) -> None:
-    """Write a loss down, once."""
+def record(conn: Connection, now: float, operation: Operation, reason: str, *, rest: int = 0) -> None:
+    """Write a loss down, once: all of a token but its ``rest``, in its unit, which is redeemed by itself."""
     insert_new(
         conn,
         losses,
         operation_id=operation.id,
         payment_id=operation.reference,
         mint=operation.mint,
-        amount_msat=Unit.parse(operation.unit).to_msat(operation.amount),
+        amount_msat=Unit.parse(operation.unit).to_msat(operation.amount - rest),
         reason=reason,
         made_good=False,
         created_at=now,

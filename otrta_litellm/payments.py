@@ -379,10 +379,12 @@ class PaymentParticipant:
     def operation_failed(self, conn: Connection, operation: Operation, verdict: Verdict) -> None:
         """The token did not become ours: the payment is rejected and its proofs are free.
 
-        One that is locked to us was paid all the same, and is the operator's loss where it has been spent.
+        One that is locked to us was paid all the same, and is the operator's loss where it has been spent,
+        but for what is left of it.
         """
         if operation.kind == "offline" and verdict is Verdict.FAIL_SPENT:
-            losses.record(conn, self._now(), operation, operation.error or "spent")
+            rest = sum(each.amount for each in journal.offline(conn) if each.reference == operation.reference)
+            losses.record(conn, self._now(), operation, operation.error or "spent", rest=rest)
         if operation.kind == "receive" and operation.reference is not None:
             reject(conn, self._now(), operation.reference)
 

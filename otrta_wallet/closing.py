@@ -296,7 +296,10 @@ def _keep_the_rest(conn: Connection, op: Operation, kept: list[Proof], now: floa
     net = sum(proof.amount for proof in kept) - fee
     if net <= 0:
         return kept
-    ids: dict[str, Any] = {"id": uuid.uuid4().hex, "kind": "redeem", "state": "stored", "reference": None}
+    # what counted as paid stays whose it was, and is swapped like what could not be swapped before
+    kind: OperationKind = "offline" if op.kind == "offline" else "redeem"
+    reference = op.reference if op.kind == "offline" else None
+    ids: dict[str, Any] = {"id": uuid.uuid4().hex, "kind": kind, "state": "stored", "reference": reference}
     rest = replace(op, **ids, amount=net, fee=fee, created_at=now, changed_at=now)
     journal.create(conn, rest, kept)
     came_from = journal.origins(conn, op.id)

@@ -1,7 +1,7 @@
 """Locked tokens at a gateway whose mint is away, refuses, or lies."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from otrta_cli.processes import Running
-from otrta_core import P2PK, PaymentRequest, Token, schnorr, split_amount
+from otrta_core import P2PK, PaymentRequest, Proof, Token, schnorr, split_amount
 from otrta_litellm import gateway as module
 from otrta_litellm.desk import Desk as OperatorsDesk
 from otrta_litellm.gateway import Gateway
@@ -54,6 +54,16 @@ class Desk:
             conn.execute(query.values(created_at=made, changed_at=changed))
 
         await self.wallet.transactions.run(older)
+
+    async def let_spend(self, proofs: Sequence[Proof]) -> None:
+        """Let the mint forget a lock, and somebody else spend what it was on."""
+        inputs = await self.wallet.lock_keys.unlocked(proofs)
+        signed = [
+            {"amount": p.amount, "id": p.id, "secret": p.secret, "C": p.C, "witness": p.witness}
+            for p in inputs
+        ]
+        amount = sum(proof.amount for proof in proofs)
+        self.purse._signed("/v1/swap", {"inputs": signed}, split_amount(amount), "msat")
 
     async def work_off(self) -> None:
         await swapped(self.gateway)
@@ -158,11 +168,7 @@ async def test_after_an_outage_of_the_grace_time_no_more_are_taken(desk: Desk) -
 
 async def test_a_locked_token_that_its_mint_let_somebody_else_spend_is_a_loss(desk: Desk) -> None:
     token = desk.token()
-    inputs = await desk.wallet.lock_keys.unlocked(token.proofs)
-    signed = [
-        {"amount": p.amount, "id": p.id, "secret": p.secret, "C": p.C, "witness": p.witness} for p in inputs
-    ]
-    desk.purse._signed("/v1/swap", {"inputs": signed}, split_amount(PAID), "msat")
+    await desk.let_spend(token.proofs)
     assert (await desk.buy(token)).status == 200
     await swapped(desk.gateway)
     desk.assert_even(lost=PAID)
@@ -172,6 +178,29 @@ async def test_a_locked_token_that_its_mint_let_somebody_else_spend_is_a_loss(de
     assert (refused.status, refused.code) == (400, "lock_not_accepted")
     assert (await desk.buy(desk.purse.token(PAID))).status == 200
     desk.assert_even(lost=PAID)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_of_a_token_that_is_spent_in_part_the_rest_is_redeemed_and_the_part_is_lost(
+    desk: Desk, others: int
+) -> None:
+    token, gone = desk.token(), 0
+    for proof in token.proofs[1:3]:
+        await desk.let_spend([proof])
+        gone += proof.amount
+    if others:  # the first one's swap keeps the others until they share one, which is refused for all
+        desk.proxy.spoil("swap", Fault("slow", silent_s=1.0))
+    for paid in (*(desk.token() for _ in range(others)), token):
+        assert (await desk.buy(paid)).status == 200
+    await swapped(desk.gateway)
+    assert desk.purse.states(token) == {"SPENT", "UNSPENT"}
+    await desk.age(70)
+    await desk.work_off()
+    assert desk.purse.states(token) == {"SPENT"}
+    balance = await OperatorsDesk(desk.gateway).balance()
+    assert (balance["locked_waiting_msat"], balance["locked_lost_msat"]) == (0, gone)
+    desk.assert_even(lost=gone)
+    desk.assert_really_there()
 
 
 async def test_what_a_mint_refuses_for_too_long_is_lost_until_it_is_redeemed_after_all(desk: Desk) -> None:
