@@ -74,7 +74,7 @@ def gateways_list(as_json: bool) -> None:
 @click.argument("url")
 @click.option(
     "--kind",
-    type=click.Choice(["otrta", "nut24"]),
+    type=click.Choice(["otrta", "nut24", "routstr"]),
     help="What it is, where it cannot say so itself: nut24 sells by HTTP 402 alone and gives no change.",
 )
 @as_json_option

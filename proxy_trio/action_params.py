@@ -135,7 +135,7 @@ class UrlParams(Params):
 class GatewayParams(UrlParams):
     """A gateway, and what kind of gateway it is; without it that is found out."""
 
-    kind: Literal["otrta", "nut24"] | None = None
+    kind: Literal["otrta", "nut24", "routstr"] | None = None
 
 
 class QuoteParams(Params):

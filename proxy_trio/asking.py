@@ -1,14 +1,15 @@
 """What a gateway's refusal asks for, and what it asked lately. Pure: no store, no network, no clock."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from otrta_core import OtrtaError, Unit
+from otrta_core.amounts import MAX_AMOUNT
 from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio.gateway_info import GatewayInfo, GatewayKind
-from proxy_trio.payer import Outcome
-from proxy_trio.reckoning import asked_by
+from proxy_trio.payer import Ending, Outcome
+from proxy_trio.reckoning import asked_by, json_or_none
 
 ASK_HOLDS_S: Final = 300.0
 _MOST_NAMES: Final = 200
@@ -46,6 +47,8 @@ def read_ask(outcome: Outcome, info: GatewayInfo) -> Asked | None:
     Transports in the request are passed over (NUT-24 pays in the header), and mints that the wallet does not
     use are only names.
     """
+    if info.kind is GatewayKind.ROUTSTR:
+        return _asked_by_node(outcome, info)
     asked = asked_by(outcome, any_400=info.kind is GatewayKind.NUT24)
     if asked is None or asked.amount is None or asked.unit is None:
         return None
@@ -57,6 +60,19 @@ def read_ask(outcome: Outcome, info: GatewayInfo) -> Asked | None:
     if asked.mints and not mints:
         return None
     return Asked(unit.to_msat(asked.amount), (unit,), mints)
+
+
+def _asked_by_node(outcome: Outcome, info: GatewayInfo) -> Asked | None:
+    """Read a node's 402, which has no payment request but the sum in its body."""
+    if outcome.status != 402 or outcome.ending is not Ending.COMPLETE:
+        return None
+    body = json_or_none(outcome.answer)
+    detail = body.get("detail") if isinstance(body, Mapping) else None
+    amount_msat = detail.get("amount_required_msat") if isinstance(detail, Mapping) else None
+    if type(amount_msat) is not int or not 0 < amount_msat <= MAX_AMOUNT:
+        return None
+    mints = frozenset(info.units_by_mint())
+    return Asked(amount_msat, (Unit.MSAT, Unit.SAT), mints) if mints else None
 
 
 def _normal(url: str) -> str | None:

@@ -34,6 +34,9 @@ UNREDEEMED_S: Final = 86_400.0
 CLAIM_WINDOW_S: Final = 365 * 86_400.0
 
 _RUNNING: Final = frozenset({202, 409, 425})
+_NO_SUCH_ROUTE: Final = frozenset({400, 404, 405})
+"""By which a gateway says that it has no such route: a Routstr node takes any for a call without a model."""
+_SWEPT: Final = 410
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -126,19 +129,22 @@ class CallRecovery:
             return await self._dispute(call, "the gateway says that its change was spent, and none came here")
         if told.status == 200 and told.body.get("change_msat") == 0:
             return await self._dispute(call, None)
+        if told.status == _SWEPT:
+            return await self._without_gateway(call, None, said="it has taken back its change")
         if told.status == 200 or told.status in _RUNNING or (told.status in _BUSY and self._is_young(call)):
             return await self._silent(call, _Token.UNKNOWN, None)
-        return await self._without_gateway(call, None, never_taken=told.status == 404)
+        never_taken = "it never took a token that was spent" if told.status == 404 else None
+        return await self._without_gateway(call, None, said=never_taken)
 
     async def _without_gateway(
-        self, call: PaidCall, reason: str | None, *, never_taken: bool = False
+        self, call: PaidCall, reason: str | None, *, said: str | None = None
     ) -> PaidCall:
-        """Take the token back where the gateway says nothing of it, or that it never took it."""
+        """Take the token back where the gateway says nothing of it, or that it gives nothing (``said``)."""
         token = await self._take_back(call)
         if token is _Token.BACK:
             return await self._books.load(call.id)
-        if token is _Token.SPENT and never_taken:
-            return await self._dispute(call, "the gateway says that it never took a token that was spent")
+        if token is _Token.SPENT and said is not None:
+            return await self._dispute(call, f"the gateway says that {said}")
         return await self._silent(call, token, reason)
 
     async def _silent(self, call: PaidCall, token: _Token, reason: str | None) -> PaidCall:
@@ -205,7 +211,7 @@ class CallRecovery:
             found = (next(iter(values(reply.headers, b"x-cashu")), None), body.get("token"))
             change = next((token for token in map(_token_in, found) if token), None)
             told = _Told(reply.status, body, change)
-            if reply.status not in (404, 405):
+            if reply.status not in _NO_SUCH_ROUTE:
                 break
         return told
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select
 
-from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, face_value, quote_msat
+from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, face_value
 from otrta_core.requests import PAYABLE_PATHS, Kind
 from otrta_wallet import MintNotKnown
 from otrta_wallet.mint_url import normalize_mint_url
@@ -193,15 +193,16 @@ def _entry(entry: GatewayEntry) -> dict[str, Any]:
 
 
 def _quote(client: Client, info: GatewayInfo, call: CallRequest) -> dict[str, Any]:
-    price = info.price(call)
-    if price is None:
+    quoted = info.quote(call)
+    if quoted is None and not info.gives_change and (info.listed is None or call.model in info.listed):
+        return {"error": "it tells its price only when it is asked for the call"}
+    if quoted is None:
         return {"error": f"it does not sell {call.model}"}
-    bound_msat = quote_msat(price, call, default_output_tokens=info.default_output_tokens)
     units = info.units_by_mint()
     shared = [url for url in client.wallet.mints.urls if url in units]
     fees_ppk = [fee for url in shared for fee in client.wallet.mints.fee_ppk(url).values()]
     return {
-        "quote_msat": bound_msat,
-        "with_fee_msat": face_value(bound_msat, max(fees_ppk, default=0)),
+        "quote_msat": quoted.pay_msat,
+        "with_fee_msat": face_value(quoted.pay_msat, max(fees_ppk, default=0)),
         "mints": shared,
     }

@@ -23,7 +23,8 @@
           │    ├── GatewayUnreachable    gateway_unreachable, 502
           │    ├── GatewayRedirected     gateway_redirected, 502
           │    ├── GatewayBrokeOff       gateway_broke_off, 502
-          │    └── GatewayTimeout        gateway_timeout, 504
+          │    ├── GatewayTimeout        gateway_timeout, 504
+          │    └── GatewayAsksTooMuch    gateway_asks_too_much, 502
           ├── InternalFailure            internal_error, 500
           ├── Stopping                   stopping, 503
           ├── ActionUnknown              action_unknown, 404
@@ -273,6 +274,13 @@ class GatewayTimeout(GatewayFailure):
 
     code = "gateway_timeout"
     http_status = 504
+
+
+class GatewayAsksTooMuch(GatewayFailure):
+    """The gateway refused the call and asks for far more than it publishes; nothing was paid."""
+
+    code = "gateway_asks_too_much"
+    may_have_paid = False
 
 
 class InternalFailure(ProxyError):

@@ -1,13 +1,16 @@
 """What a gateway says of itself, read with suspicion: the value, whatever kind of gateway said it."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from otrta_core import CallRequest, ModelPrice, OtrtaError
+from otrta_core import CallRequest, ModelPrice, OtrtaError, quote_msat
 from otrta_core.amounts import MAX_AMOUNT
 from otrta_wallet.mint_url import normalize_mint_url
+from proxy_trio import routstr
+from proxy_trio.routstr import NodeModel
 
 
 class GatewayKind(StrEnum):
@@ -17,6 +20,8 @@ class GatewayKind(StrEnum):
     """With prices at ``/v1/cashu/info``, and change."""
     NUT24 = "nut24"
     """By 402 alone (NUT-24): what it asks is its price, and nothing comes back."""
+    ROUTSTR = "routstr"
+    """As a Routstr node: with prices at ``/v1/models``, and change in the header."""
 
 
 class _Model(BaseModel):
@@ -42,8 +47,19 @@ class _KindLimits(_Model):
     max_msat: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a gateway wants to be paid for a call, and the most it may cost; None for all that is paid."""
+
+    pay_msat: int
+    bound_msat: int | None
+
+
 class GatewayInfo(_Model):
-    """What a client needs of a gateway's info; amounts in msat. ``kind`` and ``listed`` are never read."""
+    """What a client needs of a gateway's info; amounts in msat.
+
+    ``kind``, ``listed`` and ``node`` are found out by the client, whatever the gateway writes there.
+    """
 
     kind: GatewayKind = GatewayKind.OTRTA
     name: Annotated[str, StringConstraints(max_length=200)] = ""
@@ -57,6 +73,9 @@ class GatewayInfo(_Model):
     change: Annotated[tuple[str, ...], Field(max_length=16)] = ("header", "sse")
     listed: frozenset[str] | None = None
     """The models that a gateway without prices names; None where it names none."""
+
+    node: dict[str, NodeModel] = {}
+    """The models of a Routstr node, by name."""
 
     @property
     def gives_change(self) -> bool:
@@ -84,10 +103,26 @@ class GatewayInfo(_Model):
 
     def price(self, call: CallRequest) -> ModelPrice | None:
         """Return what a call is priced by, or None where its model is not sold."""
+        if self.kind is GatewayKind.ROUTSTR and call.kind not in routstr.KINDS:
+            return None
         price, limits = self.models.get(call.model), self.paths.get(call.kind)
         if price is None or limits is None:
             return price
         return price.narrowed(limits.min_msat, limits.max_msat)
+
+    def quote(self, call: CallRequest) -> Quote | None:
+        """Return what a call is to be paid with, or None where its model is not sold.
+
+        Raises:
+            RequestNotPriceable: the model is sold, and this call has no bound.
+        """
+        price = self.price(call)
+        if price is None:
+            return None
+        if (model := self.node.get(call.model)) is not None:
+            return Quote(model.to_pay_msat(call), model.bound_msat(call))
+        quoted = quote_msat(price, call, default_output_tokens=self.default_output_tokens)
+        return Quote(quoted, quoted)
 
     def units_by_mint(self) -> dict[str, frozenset[str]]:
         """Return the units that each mint's tokens may have, by the mint's URL in normal form."""

@@ -21,7 +21,8 @@ INFO_HOLDS_S = 60.0
 STALE_AFTER_S = 900.0
 """Until when an info may stand in for one that cannot be had; a price that rose is told by the gateway."""
 FAILURE_HOLDS_S = 5.0
-"""How long a gateway that did not answer is not asked again, so that each call does not wait for it."""
+LONGEST_FAILURE_HOLDS_S = 300.0
+"""How long one that did not answer is not asked again, at first and at most: calls do not wait for it."""
 
 
 class GatewayNotKnown(OtrtaError):
@@ -50,7 +51,7 @@ class Gateways:
         self._db = transactions
         self._transport = transport
         self._infos: dict[str, tuple[float, GatewayInfo]] = {}
-        self._failures: dict[str, tuple[float, GatewayFailure]] = {}
+        self._failures: dict[str, tuple[float, float, GatewayFailure]] = {}
         self._locks: dict[str, trio.Lock] = defaultdict(trio.Lock)
         self._kinds: dict[str, GatewayKind] = {}
 
@@ -144,8 +145,8 @@ class Gateways:
             if info is not None:
                 return info
             try:
-                failed_at, failure = self._failures.get(url, (float("-inf"), None))
-                if failure is not None and trio.current_time() - failed_at < FAILURE_HOLDS_S:
+                until, _, failure = self._failures.get(url, (float("-inf"), 0.0, None))
+                if failure is not None and trio.current_time() < until:
                     raise failure
                 return await self._fetch(url, self._kinds.get(url))
             except GatewayFailure:
@@ -153,6 +154,12 @@ class Gateways:
                 if stale is None:
                     raise
                 return stale
+
+    def note_failure(self, url: str, failure: GatewayFailure) -> None:
+        """Note that a gateway does not say what it is; it is asked again after ever longer pauses."""
+        _, last_s, _ = self._failures.get(url, (0.0, 0.0, None))
+        holds_s = min(LONGEST_FAILURE_HOLDS_S, last_s * 2 or FAILURE_HOLDS_S)
+        self._failures[url] = (trio.current_time() + holds_s, holds_s, failure)
 
     def forget_info(self, url: str) -> None:
         """Ask the gateway again before the next call."""
@@ -166,7 +173,7 @@ class Gateways:
         try:
             info = await fetch_info(self._transport, url, kind)
         except GatewayFailure as error:
-            self._failures[url] = (trio.current_time(), type(error)(error.message))
+            self.note_failure(url, type(error)(error.message))
             raise
         self._failures.pop(url, None)
         self._infos[url] = (trio.current_time(), info)

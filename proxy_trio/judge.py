@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from otrta_core import ModelPrice, Unit, Usage, cost_msat, format_msat, round_charge_msat
 from otrta_core.settlement import Rounding
+from proxy_trio.routstr import with_slack
 from proxy_trio.schema import CallState
 
 
@@ -24,6 +25,7 @@ def most_charge_msat(
     rounding: Rounding,
     price: ModelPrice | None,
     usage: Usage | None,
+    loose: bool = False,
 ) -> int:
     """Return the most that a gateway may keep of a payment, beside the mint's fee.
 
@@ -34,12 +36,14 @@ def most_charge_msat(
         rounding: the gateway's published policy.
         price: the gateway's published price, or None where it published none.
         usage: as the answer states it, or None where it states none.
+        loose: whether the published price is no promise to the msat.
     """
     if failed:
         return 0
     most = bound_msat
     if price is not None and usage is not None:
-        most = min(most, cost_msat(price, usage))
+        cost = cost_msat(price, usage)
+        most = min(most, with_slack(cost) if loose else cost)
     policy: Rounding = "up" if rounding == "stochastic" else rounding
     return round_charge_msat(most, Unit.parse(unit), policy)
 

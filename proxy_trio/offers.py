@@ -1,16 +1,20 @@
 """Choosing where to buy: what each trusted gateway asks for a call, and which of them is best."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, quote_msat
+import trio
+
+from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit
 from proxy_trio.asking import Asked, Source
-from proxy_trio.errors import GatewayFailure, GatewayUnreachable
+from proxy_trio.errors import GatewayFailure, GatewayTimeout, GatewayUnreachable
 from proxy_trio.gateway_info import GatewayInfo
 from proxy_trio.gateways import Gateways
 
 _UNIT_ORDER: Final = (Unit.MSAT, Unit.SAT)
+PATIENCE_S: Final = 2.0
+"""How long a call that one gateway sells waits for what the others say of themselves."""
 
 Remembered = Callable[[str], Asked | None]
 """What a gateway that publishes no prices asked lately for such a call."""
@@ -23,10 +27,11 @@ class Offer:
     Attributes:
         url: of the gateway.
         info: what it says of itself.
-        quote_msat: the most that the call can cost there; None where that is not known, or it is free.
+        quote_msat: what it wants to be paid for the call; None where that is not known, or it is free.
         sources: (mint, unit) pairs that the gateway takes and the wallet uses, best first.
         sold: whether the call is sold there, as far as the gateway says.
         asked: what it asked for such a call lately, where it publishes no prices.
+        bound_msat: the most that the call may cost; None for all that is paid.
     """
 
     url: str
@@ -35,11 +40,7 @@ class Offer:
     sources: tuple[Source, ...]
     sold: bool
     asked: Asked | None = None
-
-    @property
-    def rank(self) -> tuple[bool, bool, bool, int]:
-        """What the best offer has least of: first those that sell the call, then those with a known price."""
-        return not self.sold, self.quote_msat is None, not self.sources, self.quote_msat or 0
+    bound_msat: int | None = None
 
 
 def sources(info: GatewayInfo, mints: Sequence[str]) -> tuple[Source, ...]:
@@ -71,11 +72,10 @@ def offer_of(
         if asked is None or not paying or not sold:  # what cannot be paid as it was asked is asked for anew
             return Offer(url, info, None, (), sold)
         return Offer(url, info, asked.amount_msat, paying, sold, asked)
-    price = info.price(request) if request is not None else None
-    if price is None or request is None:
+    quote = info.quote(request) if request is not None else None
+    if quote is None:
         return Offer(url, info, None, sources(info, mints), request is None)
-    quote = quote_msat(price, request, default_output_tokens=info.default_output_tokens)
-    return Offer(url, info, quote, sources(info, mints), sold=True)
+    return Offer(url, info, quote.pay_msat, sources(info, mints), sold=True, bound_msat=quote.bound_msat)
 
 
 async def find_offers(
@@ -104,14 +104,36 @@ async def find_offers(
             if not entries
             else "No gateway in the list is trusted any more: see `otrta gateways` and `otrta pending`."
         )
-    offers: list[Offer] = []
-    failure: OtrtaError = GatewayUnreachable("No gateway can be reached; nothing was paid.")
-    for url in trusted:
+    found: dict[str, Offer] = {}
+    failures: dict[str, OtrtaError] = {}
+
+    async def look(url: str) -> None:
         try:
-            info = await gateways.info(url)
-            offers.append(offer_of(url, info, mints, request, remembered(url)))
+            found[url] = offer_of(url, await gateways.info(url), mints, request, remembered(url))
         except (GatewayFailure, InvalidRequest) as error:
-            failure = error
-    if not offers:
-        raise failure
-    return offers
+            failures[url] = error
+
+    async with trio.open_nursery() as nursery:
+        for url in trusted:
+            nursery.start_soon(_look_within, look, url, gateways, found, nursery.cancel_scope)
+    if not found:
+        raise failures.get(trusted[-1]) or GatewayUnreachable("No gateway can be reached; nothing was paid.")
+    return [found[url] for url in trusted if url in found]
+
+
+async def _look_within(
+    look: Callable[[str], Awaitable[None]],
+    url: str,
+    gateways: Gateways,
+    found: Mapping[str, Offer],
+    others: trio.CancelScope,
+) -> None:
+    """Ask one gateway; once one has an offer, the others are waited for only ``PATIENCE_S`` longer."""
+    try:
+        await look(url)
+    except trio.Cancelled:
+        if others.cancelled_caught or trio.current_time() >= others.deadline:
+            gateways.note_failure(url, GatewayTimeout(f"The gateway {url} is slow to say what it is."))
+        raise
+    if any(offer.sold for offer in found.values()):
+        others.deadline = min(others.deadline, trio.current_time() + PATIENCE_S)

@@ -4,11 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from otrta_core import CallRequest, ModelPrice, PaymentRequest, PaymentRequestError, Usage, wire
+from otrta_core import (
+    CallRequest,
+    ModelPrice,
+    OtrtaError,
+    PaymentRequest,
+    PaymentRequestError,
+    Token,
+    Usage,
+    wire,
+)
 from otrta_core.sse import data_of
 from otrta_core.usage import UsageReader, with_pieces
 from proxy_trio.calls import PaidCall
-from proxy_trio.gateway_info import GatewayInfo
+from proxy_trio.gateway_info import GatewayInfo, GatewayKind
 from proxy_trio.judge import Judgement, least_change_msat, most_charge_msat, verdict
 from proxy_trio.payer import Attempt, Ending, Outcome
 
@@ -18,22 +27,39 @@ REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaidAttempt(Attempt):
-    """An attempt with what is needed to judge its change."""
+    """An attempt with what is needed to judge its change, and the gateways that had the call before."""
 
     request: CallRequest | None = None
     price: ModelPrice | None = None
     info: GatewayInfo = field(default_factory=GatewayInfo)
     may_retry: bool = True
+    tried: frozenset[str] = frozenset()
+    begun_at: float = 0.0
 
 
 def may_keep_msat(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> int:
     """Return the most that the gateway may keep of a payment, by how the call ended."""
+    return _most_msat(call, attempt, outcome, loose=attempt.info.kind is GatewayKind.ROUTSTR)
+
+
+def needs_no_change(call: PaidCall, attempt: PaidAttempt, outcome: Outcome) -> bool:
+    """Tell whether a whole answer without a word on change leaves nothing to ask for."""
+    if outcome.ending is not Ending.COMPLETE or attempt.info.kind is GatewayKind.OTRTA:
+        return False
+    if not attempt.info.gives_change:
+        return True
+    charge_msat = _most_msat(call, attempt, outcome, loose=False)
+    return outcome.answer_whole and charge_msat >= call.paid_msat - call.fee_msat
+
+
+def _most_msat(call: PaidCall, attempt: PaidAttempt, outcome: Outcome, *, loose: bool) -> int:
     return most_charge_msat(
         bound_msat=call.bound_msat,
         failed=outcome.status is not None and outcome.status >= 400,
         unit=call.unit,
         rounding=attempt.info.rounding,
         price=attempt.price,
+        loose=loose,
         usage=_usage(attempt.request, outcome),
     )
 
@@ -46,23 +72,20 @@ def tokens_used(attempt: PaidAttempt, outcome: Outcome) -> dict[str, int]:
     return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
 
 
-def judge(
-    call: PaidCall, bound_msat: int, outcome: Outcome, *, gives_change: bool = True
-) -> Judgement | None:
+def judge(call: PaidCall, bound_msat: int, outcome: Outcome, *, needs_none: bool = False) -> Judgement | None:
     """Judge what came back; None where the change has to be asked for first.
 
     Args:
         call: the payment, with the change that came.
         bound_msat: of ``may_keep_msat``.
         outcome: how the call ended.
-        gives_change: whether the gateway is of a kind that does.
+        needs_none: of ``needs_no_change``.
     """
     least = least_change_msat(paid_msat=call.paid_msat, fee_msat=call.fee_msat, bound_msat=bound_msat)
     if call.change_msat is not None:
         return verdict(call.change_msat, least)
     told = outcome.head is not None and figure(outcome.head.get("x-otrta-change-msat")) == 0
-    says_none = told or (not gives_change and outcome.ending is Ending.COMPLETE)
-    return verdict(0, least) if says_none and least == 0 else None
+    return verdict(0, least) if (told or needs_none) and least == 0 else None
 
 
 def _owes(outcome: Outcome) -> bool:
@@ -120,6 +143,15 @@ def asked_by(outcome: Outcome, *, any_400: bool = False) -> PaymentRequest | Non
     except PaymentRequestError:
         return None
     return None if asked.nut10 is not None else asked  # locks are not made yet
+
+
+def same_proofs(paid: str, change: str) -> bool:
+    """Tell whether what a gateway calls change is the payment itself, which it did not take."""
+    try:
+        sent, came = Token.parse(paid), Token.parse(change)
+    except OtrtaError:
+        return False
+    return {proof.secret for proof in came.proofs} <= {proof.secret for proof in sent.proofs}
 
 
 def was_refused(outcome: Outcome) -> bool:

@@ -32,7 +32,7 @@ class ForwardSettings:
     """When the proxy is stopped: how long running calls may still end by themselves."""
     max_body_bytes: int = 64 * MIB
     max_query_bytes: int = 16 * 1024
-    max_attempts: int = 3
+    max_attempts: int = 5
     max_refusal_bytes: int = MIB
     """A refusal up to this size is read whole before anything of it goes on, so that a retry is possible."""
     answer_bytes: int = MIB

@@ -86,7 +86,7 @@ async def test_what_a_402_asks_is_paid_within_the_budget_only(
         scripted_gateway(purse, ask(1_000_001)) as gateway,
         customer(tmp_path, gateway.url, mint=mint.url, funds=3_000_000) as app,
     ):
-        reply = await app.ask()
+        reply = await app.ask({**HI, "max_tokens": 150_000})
         assert (reply.status_code, error_code(reply)) == (402, "budget_exceeded")
         await app.settled()
         assert (len(gateway.seen), await app.total()) == (1, 3_000_000)
