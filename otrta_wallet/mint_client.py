@@ -441,12 +441,19 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)  # reads all certificates, so made once only
 
 
-def new_http_client(*, timeout_s: float = 30.0) -> httpx.AsyncClient:
+def mint_transport(proxy: httpx.Proxy | None = None) -> httpx.AsyncHTTPTransport:
+    """Make what carries requests to mints, directly or through a proxy."""
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+    return httpx.AsyncHTTPTransport(verify=_tls(), limits=limits, trust_env=False, proxy=proxy)
+
+
+def new_http_client(
+    *, timeout_s: float = 30.0, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
     """Make the one kind of HTTP client that talks to mints: no proxies from the environment, no redirects."""
     return httpx.AsyncClient(
-        verify=_tls(),
+        transport=mint_transport() if transport is None else transport,
         timeout=httpx.Timeout(timeout_s, connect=10.0),
-        limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
         follow_redirects=False,
         trust_env=False,
         headers={"User-Agent": "otrta"},

@@ -1,7 +1,7 @@
 """The client as a whole: wallet, gateways, payer and what runs in the background."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +137,8 @@ async def open_client(
     settings: ClientSettings,
     *,
     transport: httpx.AsyncBaseTransport | None = None,
+    mint_http: httpx.AsyncClient | None = None,
+    clock: Callable[[], float] = time.time,
     words: str | None = None,
 ) -> AsyncIterator[Client]:
     """Open the client of a home directory, which is made if there is none.
@@ -145,6 +147,8 @@ async def open_client(
         home: the directory.
         settings: that hold there.
         transport: to gateways; one is made where none is given.
+        mint_http: the client that talks to mints; likewise.
+        clock: unix time.
         words: of the wallet's seed, where it is to be restored; None for its own.
 
     Raises:
@@ -161,8 +165,10 @@ async def open_client(
         wallet = await stack.enter_async_context(
             Wallet.open(
                 f"sqlite:///{home / WALLET_FILE}",
-                participants=[ClientParticipant(time.time, give_up)],
+                participants=[ClientParticipant(clock, give_up)],
                 migrations=[("proxy_trio", VERSION_TABLE)],
+                clock=clock,
+                http=mint_http,
                 words=words,
             )
         )

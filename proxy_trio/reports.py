@@ -64,9 +64,9 @@ def _count_calls_by_state(conn: Connection, sums: dict[_Place, _Sums]) -> None:
     for call in [*touched, *calls.with_states(conn, NOT_SETTLED)]:
         place = sums.setdefault((call.mint, call.unit), _Sums())
         out = sent.get(call.transfer_id, 0)
-        if call.state in calls.OPEN:
-            place.pending -= min(out, Unit.parse(call.unit).at_most(call.change_msat or 0))
-            continue
+        if call.state in calls.OPEN and call.transfer_id not in coming_back:
+            # also where the mint has said that the token is spent: its change is still to come
+            place.pending += Unit.parse(call.unit).at_most(max(0, call.paid_msat - (call.change_msat or 0)))
         place.pending -= out
         if call.state is CallState.DISPUTED and call.transfer_id not in coming_back:
             place.pending += Unit.parse(call.unit).at_least(call.missing_msat or 0)

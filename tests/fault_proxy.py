@@ -1,7 +1,7 @@
 """A proxy on a real socket that spoils the next request that it is told to, and passes on the rest.
 
-It stands between a wallet and its mint, so it speaks just that much HTTP/1.1: one request on each
-connection, bodies with a length.
+It stands between a wallet and its mint, or a client and its gateway, so it speaks just that much HTTP/1.1:
+one request on each connection, bodies with a length.
 """
 
 import http.client
@@ -9,13 +9,15 @@ import http.server
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 LOCKED = (400, b'{"detail": "database is locked", "code": 0}')
 NOT_THESE = (400, b'{"detail": "the mint does not want these", "code": 11000}')
 _HELD_S = 0.9
+_OWN_HEADERS = frozenset({"connection", "content-length", "date", "host", "server", "transfer-encoding"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ class Seen:
     method: str
     path: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
+
+
+class Answer(NamedTuple):
+    """An answer to be passed on."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -90,7 +101,7 @@ class FaultProxy:
     _armed: list[tuple[re.Pattern[str], Fault]] = field(default_factory=list)
     _lock: threading.Condition = field(default_factory=threading.Condition)
     _under_way: int = 0
-    _kept: dict[tuple[str, bytes], tuple[int, bytes]] = field(default_factory=dict)
+    _kept: dict[tuple[str, bytes], Answer] = field(default_factory=dict)
 
     def spoil(self, path: str, *faults: Fault) -> None:
         """Arm one fault for each of the next requests whose path matches."""
@@ -135,7 +146,7 @@ class FaultProxy:
                     return fault
         return Fault("none")
 
-    def forward(self, seen: Seen) -> tuple[int, bytes]:
+    def forward(self, seen: Seen) -> Answer:
         """Have the mint answer a request, or repeat its answer."""
         asked = seen.path, seen.body
         if self.keeps_answers and asked in self._kept:
@@ -145,14 +156,18 @@ class FaultProxy:
             self._kept[asked] = answer
         return answer
 
-    def _ask(self, seen: Seen) -> tuple[int, bytes]:
+    def _ask(self, seen: Seen) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.upstream_port, timeout=30)
         try:
-            connection.request(seen.method, seen.path, seen.body, {"Content-Type": "application/json"})
+            connection.request(seen.method, seen.path, seen.body, dict(seen.headers))
             reply = connection.getresponse()
-            return reply.status, reply.read()
+            return Answer(reply.status, reply.read(), _passed_on(reply.getheaders()))
         finally:
             connection.close()
+
+
+def _passed_on(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in headers if name.lower() not in _OWN_HEADERS)
 
 
 @contextmanager
@@ -170,22 +185,28 @@ def fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            seen = Seen(self.command, self.path, body)
+            seen = Seen(self.command, self.path, body, _passed_on(self.headers.items()))
             fault = proxy.take(seen)
             self.close_connection = True
             if fault.late_s:
                 self.connection.shutdown(2)
                 time.sleep(fault.late_s)
-            answer = (503, b"")
+            answer = Answer(503, b"")
             for _ in range(fault.forwards):
-                answer = proxy.forward(seen)
+                try:
+                    answer = proxy.forward(seen)
+                except (http.client.HTTPException, ConnectionError):
+                    return  # what is behind has hung up, and so does this
             time.sleep(fault.silent_s)
             if fault.keeps is None:
                 return
-            status, data = fault.answer or (answer[0], fault.twist(answer[1]))
-            head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+            if fault.answer is not None:
+                answer = Answer(*fault.answer)
+            data = answer.body if fault.answer else fault.twist(answer.body)
+            rows = [*answer.headers, ("Content-Length", str(len(data))), ("Connection", "close")]
+            head = f"HTTP/1.1 {answer.status} x\r\n" + "".join(f"{name}: {value}\r\n" for name, value in rows)
             try:
-                self.wfile.write(head.encode() + data[: int(len(data) * fault.keeps)])
+                self.wfile.write(f"{head}\r\n".encode("latin-1") + data[: int(len(data) * fault.keeps)])
             except OSError:
                 return  # the wallet has stopped waiting
 

@@ -1,6 +1,7 @@
 """The client proxy in this process, with a wallet on disk and money from a real mint."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import trio
 from sqlalchemy import Connection
 
 from otrta_core import Token
+from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.schema import ProofStatus
 from otrta_wallet.store import insert_proofs
 from otrta_wallet.transactions import Transactions
@@ -36,6 +38,7 @@ HI: Mapping[str, Any] = {
 }
 """A call whose quote is 32 + 16 + 2 prompt tokens and 100 output tokens: 550 msat."""
 QUOTE_MSAT = 550
+Between = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 FUNDS = 10_000
 
 
@@ -123,25 +126,41 @@ async def customer(
     unit: str = "msat",
     settings: ClientSettings | None = None,
     forward: ForwardSettings | None = None,
+    between: Between = lambda transport: transport,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Customer]:
-    """Open a client whose wallet gets `funds`, and serve it. Nothing runs in the background."""
+    """Open a client whose wallet gets `funds`, and serve it. Nothing runs in the background.
+
+    What goes out passes `between`, to the gateways and to the mint.
+    """
+
     # loading the system's certificates, for each transport, takes longer than a test
+    def make_transport() -> httpx.AsyncBaseTransport:
+        return between(gateway_transport(verify=False))
+
+    to_mint = between(httpx.AsyncHTTPTransport(verify=False))
     async with (
-        gateway_transport(verify=False) as transport,
-        open_client(home, settings or ClientSettings(), transport=transport) as client,
+        make_transport() as transport,
+        new_http_client(transport=to_mint, timeout_s=forward.idle_s if forward else 30) as mint_http,
+        open_client(
+            home, settings or ClientSettings(), transport=transport, mint_http=mint_http, clock=clock
+        ) as client,
         trio.open_nursery() as nursery,
     ):
-        await client.wallet.mints.add(mint)
+        if mint not in client.wallet.mints.urls:
+            await client.wallet.mints.add(mint)
         if funds:
             quote = await client.wallet.request_invoice(mint, funds, unit)
             await client.wallet.claim_quote(quote.id)
+        known = {entry.url for entry in await client.gateways.entries()}
         for url in gateways:
-            await client.gateways.add(url)
+            if url not in known:
+                await client.gateways.add(url)
         app = build_app(
             client.payer,
             forward=forward or ForwardSettings(stop_s=0.5),
             guard=guard_of(client),
-            make_transport=lambda: gateway_transport(verify=False),
+            make_transport=make_transport,
         )
         stop = trio.Event()
         port = await nursery.start(partial(serve, app, 0, stop=stop))

@@ -33,6 +33,11 @@ class Purse:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    @property
+    def url(self) -> str:
+        """The URL that its tokens name."""
+        return self.named or self.mint
+
     def token(
         self,
         amount: int,
@@ -51,14 +56,14 @@ class Purse:
         )
         if not dleq:
             proofs = [Proof(p.amount, p.id, p.secret, p.C) for p in proofs]
-        return self.note(Token(self.named or self.mint, unit, tuple(proofs), memo))
+        return self.note(Token(self.url, unit, tuple(proofs), memo))
 
     def spend(self, token: Token, fee: int = 0) -> Token:
         """Take a token as its receiver would: swap it for another."""
         inputs = [{"amount": p.amount, "id": p.id, "secret": p.secret, "C": p.C} for p in token.proofs]
         parts = split_amount(token.amount - fee)
         proofs = self._signed("/v1/swap", {"inputs": inputs}, parts, token.unit)
-        return self.note(Token(self.named or self.mint, token.unit, tuple(proofs)))
+        return self.note(Token(self.url, token.unit, tuple(proofs)))
 
     def states(self, token: Token) -> set[str]:
         """The states of a token's proofs at the mint (NUT-07)."""

@@ -64,6 +64,13 @@ class ScriptedGateway:
     given: dict[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     url: str = ""
+    running: int = 0
+
+    async def until_idle(self) -> None:
+        """Wait until every script has ended."""
+        with trio.fail_after(10):
+            while self.running:  # noqa: ASYNC110  # no event tells it
+                await trio.sleep(0.01)
 
     async def take(self, seen: Seen, fee: int = 0) -> Token:
         """Redeem a payment; returns it as it came."""
@@ -78,7 +85,7 @@ class ScriptedGateway:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer one connection's one request."""
-        async with stream:
+        async with stream, self._counted():
             try:
                 seen = await _read(stream)
                 if seen.path == "/v1/cashu/info":
@@ -92,6 +99,14 @@ class ScriptedGateway:
             except trio.BrokenResourceError:
                 pass
 
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+
 
 @asynccontextmanager
 async def scripted_gateway(purse: Purse, *scripts: Script, **options: Any) -> AsyncIterator[ScriptedGateway]:
@@ -100,7 +115,12 @@ async def scripted_gateway(purse: Purse, *scripts: Script, **options: Any) -> As
     gateway.info = {
         "name": "scripted",
         "unit": "msat",
-        "mints": [{"url": purse.mint, "units": {"msat": {"input_fee_ppk": 0}, "sat": {"input_fee_ppk": 0}}}],
+        "mints": [
+            {
+                "url": purse.url,
+                "units": {"msat": {"input_fee_ppk": 0}, "sat": {"input_fee_ppk": 0}},
+            }
+        ],
         "models": [{"id": "m", **PRICE}],
     }
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -140,7 +160,7 @@ def ask(amount: int, status: int = 402, body: bytes = b"{}", form: str = "creqA"
     """A refusal that says what is to be paid."""
 
     async def script(gateway: ScriptedGateway, stream: trio.SocketStream, _seen: Seen) -> None:
-        request = PaymentRequest(amount=amount, unit="msat", mints=(gateway.purse.mint,))
+        request = PaymentRequest(amount=amount, unit="msat", mints=(gateway.purse.url,))
         await send(stream, status, {**JSON, "X-Cashu": request.encode(form)}, body)
 
     return script
