@@ -107,6 +107,7 @@ async def _run(client: Client, port: int, hello: _Hello, stop: trio.Event) -> No
         forward=ForwardSettings(stop_s=STOP_S, removed_fields=client.settings.privacy.strip_fields),
         guard=guard_of(client, token),
         routes=[*door.routes, *wallet_routes(client)],
+        make_transport=client.new_transport,
     )
     async with trio.open_nursery() as background:
         background.start_soon(client.run)

@@ -441,10 +441,10 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)  # reads all certificates, so made once only
 
 
-def mint_transport(proxy: httpx.Proxy | None = None) -> httpx.AsyncHTTPTransport:
-    """Make what carries requests to mints, directly or through a proxy."""
+def mint_transport() -> httpx.AsyncHTTPTransport:
+    """Make what carries requests to mints."""
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
-    return httpx.AsyncHTTPTransport(verify=_tls(), limits=limits, trust_env=False, proxy=proxy)
+    return httpx.AsyncHTTPTransport(verify=_tls(), limits=limits, trust_env=False)
 
 
 def new_http_client(

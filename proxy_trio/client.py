@@ -13,6 +13,7 @@ import trio
 from sqlalchemy import Connection
 
 from otrta_wallet import Wallet
+from otrta_wallet.mint_client import mint_transport, new_http_client
 from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio import calls
 from proxy_trio.app_keys import KeyRing
@@ -30,6 +31,7 @@ from proxy_trio.schema import CallState
 from proxy_trio.spending import Spending
 from proxy_trio.swapping import Swapper
 from proxy_trio.wallet_payer import WalletPayer
+from proxy_trio.ways import WayFinder, Ways
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +55,8 @@ class Client:
     spending: Spending
     keys: KeyRing
     approvals: Approvals
+    ways: Ways
+    new_transport: Callable[[], httpx.AsyncBaseTransport]
     _wake: trio.Event = field(default_factory=trio.Event)
     _locks: dict[str, trio.Lock] = field(default_factory=dict)
 
@@ -158,6 +162,16 @@ async def open_client(
     make_private(home)
     async with AsyncExitStack() as stack:
         wallet: Wallet
+        ways = settings.ways()
+
+        def new_transport() -> httpx.AsyncBaseTransport:
+            return WayFinder(ways, gateway_transport, apart=ways.apart)
+
+        if transport is None:
+            transport = await stack.enter_async_context(new_transport())
+        if mint_http is None:
+            to_mints = WayFinder(ways, mint_transport)
+            mint_http = await stack.enter_async_context(new_http_client(transport=to_mints))
 
         def give_up(conn: Connection, now: float, transfer_id: str) -> None:
             wallet.close_transfer(conn, now, transfer_id)
@@ -172,12 +186,13 @@ async def open_client(
                 words=words,
             )
         )
-        if transport is None:
-            transport = await stack.enter_async_context(gateway_transport())
+        await ways.load(wallet.transactions)
         gateways = Gateways(wallet.transactions, transport)
         bookkeeper = Bookkeeper(wallet)
         recovery = CallRecovery(wallet, bookkeeper, transport)
-        swapper = Swapper(wallet, bookkeeper, settings.privacy.swap_delay_s)
+        swapper = Swapper(
+            wallet, bookkeeper, settings.privacy.swap_delay_s, merge=settings.privacy.merge_change
+        )
         spending = Spending(settings)
         keys = KeyRing(wallet.transactions)
         await keys.load()
@@ -195,7 +210,20 @@ async def open_client(
             lambda call_id: client.wake(call_id),
             settle_now,
         )
-        client = Client(home, settings, wallet, gateways, payer, recovery, swapper, spending, keys, approvals)
+        client = Client(
+            home,
+            settings,
+            wallet,
+            gateways,
+            payer,
+            recovery,
+            swapper,
+            spending,
+            keys,
+            approvals,
+            ways,
+            new_transport,
+        )
         await _add_from_settings(client)
         yield client
 

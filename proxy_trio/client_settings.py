@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from otrta_core import OtrtaError
 from proxy_trio.bodies import REMOVED_FIELDS
 from proxy_trio.budget import Limits
 from proxy_trio.model_names import is_pattern
+from proxy_trio.ways import Ways
 
 CONFIG_FILE = "config.toml"
 WALLET_FILE = "wallet.sqlite3"
@@ -120,10 +129,19 @@ class BudgetSettings(_Model):
 
 
 class PrivacySettings(_Model):
-    """What is taken out of bodies, and how long (at most) change waits for its swap."""
+    """What keeps calls apart.
+
+    Attributes:
+        strip_fields: taken out of bodies.
+        swap_delay_s: how long change waits for its swap, at most.
+        merge_change: whether the change of several calls shares a swap, which shows that they are related.
+        call_circuits: whether each connection to a gateway gets a Tor circuit of its own.
+    """
 
     strip_fields: tuple[str, ...] = REMOVED_FIELDS
     swap_delay_s: Seconds = 8.0
+    merge_change: bool = False
+    call_circuits: bool = False
 
 
 class ClientSettings(_Model):
@@ -138,6 +156,8 @@ class ClientSettings(_Model):
         gateways: gateways that may be paid, beside those added by ``otrta gateways add``.
         mints: mints that may hold money, beside those added by ``otrta mints add``.
         budgets: the most that may leave.
+        proxy: the SOCKS proxy of all gateways and mints that have none of their own.
+        proxies: the proxy, or ``direct``, by the URL of a gateway or a mint.
         privacy: what keeps calls apart.
     """
 
@@ -148,8 +168,26 @@ class ClientSettings(_Model):
     require_keys: bool = False
     gateways: tuple[str, ...] = ()
     mints: tuple[str, ...] = ()
+    proxy: str | None = None
+    proxies: dict[str, str] = {}
     budgets: BudgetSettings = BudgetSettings()
     privacy: PrivacySettings = PrivacySettings()
+
+    @field_validator("proxy")
+    @classmethod
+    def _can_be_read(cls, value: str | None) -> str | None:
+        _check_ways(value, {})
+        return value
+
+    @field_validator("proxies")
+    @classmethod
+    def _can_all_be_read(cls, value: dict[str, str]) -> dict[str, str]:
+        _check_ways(None, value)
+        return value
+
+    def ways(self) -> Ways:
+        """Return by which way gateways and mints are reached."""
+        return Ways(self.proxy, self.proxies, apart=self.privacy.call_circuits)
 
     @property
     def limits(self) -> Limits:
@@ -171,6 +209,13 @@ class ClientSettings(_Model):
 def as_msat(limit: int | str) -> int | None:
     """Return a limit in msat; None for ``"unlimited"``."""
     return limit * 1000 if isinstance(limit, int) else None
+
+
+def _check_ways(default: str | None, by_url: Mapping[str, str]) -> None:
+    try:
+        Ways(default, by_url)
+    except OtrtaError as error:
+        raise PydanticCustomError("proxy", error.message) from None
 
 
 def client_home(environ: Mapping[str, str] = os.environ) -> Path:

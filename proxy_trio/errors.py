@@ -33,6 +33,7 @@
           ├── KeyNotKnown                key_unknown, 404
           ├── KeyExists                  key_exists, 409
           ├── ApprovalNotKnown           approval_unknown, 404
+          ├── ProxyInvalid               proxy_invalid, 400
           └── PortTaken                  port_taken, never answered: the proxy cannot start
 
 A body that is wrong in itself is ``otrta_core.InvalidRequest`` (invalid_request, 400), the same error
@@ -338,6 +339,13 @@ class ApprovalNotKnown(ProxyError):
 
     code = "approval_unknown"
     http_status = 404
+
+
+class ProxyInvalid(ProxyError):
+    """A SOCKS proxy is not named in the way that is understood, or cannot be used."""
+
+    code = "proxy_invalid"
+    http_status = 400
 
 
 class PortTaken(ProxyError):

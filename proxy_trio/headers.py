@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 Header = tuple[bytes, bytes]
 
-_FORWARDED = frozenset({b"content-type", b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta"})
+_FORWARDED = (b"content-type", b"anthropic-version", b"anthropic-beta", b"openai-beta")
+_JSON = b"application/json"
 
 # RFC 9110 §7.6.1, with the older names that are still met.
 _HOP_BY_HOP = frozenset(
@@ -64,19 +65,23 @@ EXPOSED_HEADERS = (
 
 
 def outbound(headers: Iterable[Header]) -> list[Header]:
-    """Pick the app's headers that go to the gateway.
+    """Pick the app's headers that go to the gateway, and write them as those of any other app.
 
-    The encoding asked for is always ``identity``: change comes inside streams, and a compressed stream
-    would hide it.
+    Their order is fixed, Accept is always ``*/*``, and a JSON body is called so in one way: all three tell
+    apps apart. The encoding asked for is always ``identity``: change comes inside streams, and a compressed
+    stream would hide it.
 
     Args:
         headers: The app's headers, names in any case.
 
     Returns:
-        The allowed ones in the app's order, and Accept-Encoding.
+        The allowed ones, Accept and Accept-Encoding.
     """
-    kept = [(name.lower(), value) for name, value in headers if name.lower() in _FORWARDED]
-    return [*kept, (b"accept-encoding", b"identity")]
+    seen = [(name.lower(), value) for name, value in headers]
+    if is_json(seen):
+        seen = [(name, _JSON if name == b"content-type" else value) for name, value in seen]
+    kept = [(name, value) for wanted in _FORWARDED for name, value in seen if name == wanted]
+    return [*kept, (b"accept", b"*/*"), (b"accept-encoding", b"identity")]
 
 
 def with_payment(

@@ -36,6 +36,13 @@ gateways = Table(
     Column("added_at", Float, nullable=False),
 )
 
+ways = Table(
+    "ways",
+    metadata,
+    Column("url", String, primary_key=True),  # of a gateway or a mint, without its path
+    Column("proxy", Text, nullable=False),  # its URL, or "direct"
+)
+
 calls = Table(
     "calls",
     metadata,

@@ -128,10 +128,12 @@ async def customer(
     forward: ForwardSettings | None = None,
     between: Between = lambda transport: transport,
     clock: Callable[[], float] = time.time,
+    own_ways: bool = False,
 ) -> AsyncIterator[Customer]:
     """Open a client whose wallet gets `funds`, and serve it. Nothing runs in the background.
 
-    What goes out passes `between`, to the gateways and to the mint.
+    What goes out passes `between`, to the gateways and to the mint; with `own_ways` it goes as the settings
+    and the client's store say.
     """
 
     # loading the system's certificates, for each transport, takes longer than a test
@@ -143,7 +145,11 @@ async def customer(
         make_transport() as transport,
         new_http_client(transport=to_mint, timeout_s=forward.idle_s if forward else 30) as mint_http,
         open_client(
-            home, settings or ClientSettings(), transport=transport, mint_http=mint_http, clock=clock
+            home,
+            settings or ClientSettings(),
+            transport=None if own_ways else transport,
+            mint_http=None if own_ways else mint_http,
+            clock=clock,
         ) as client,
         trio.open_nursery() as nursery,
     ):
@@ -160,7 +166,7 @@ async def customer(
             client.payer,
             forward=forward or ForwardSettings(stop_s=0.5),
             guard=guard_of(client),
-            make_transport=make_transport,
+            make_transport=client.new_transport if own_ways else make_transport,
         )
         stop = trio.Event()
         port = await nursery.start(partial(serve, app, 0, stop=stop))

@@ -30,6 +30,8 @@ class Seen:
     path: str
     headers: list[tuple[str, str]]
     body: bytes
+    connection: int = 0
+    at: float = 0.0
 
     @property
     def token(self) -> Token:
@@ -52,6 +54,7 @@ class ScriptedGateway:
         claims: the requests on the change routes.
         taken: the tokens that were redeemed, as they came.
         given: the change of each, by the Y of its first proof.
+        keeps_alive: whether a connection may bring more than one request, where its client wants that.
         info: what it says of itself, changed by tests.
     """
 
@@ -64,7 +67,9 @@ class ScriptedGateway:
     given: dict[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     url: str = ""
+    keeps_alive: bool = False
     running: int = 0
+    _connections: int = 0
 
     async def until_idle(self) -> None:
         """Wait until every script has ended."""
@@ -84,20 +89,30 @@ class ScriptedGateway:
         return await trio.to_thread.run_sync(partial(self.purse.token, amount, unit, **options))
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Answer one connection's one request."""
-        async with stream, self._counted():
+        """Answer one connection's requests."""
+        self._connections += 1
+        number = self._connections
+        async with stream:
             try:
-                seen = await _read(stream)
-                if seen.path == "/v1/cashu/info":
-                    await answer(200, self.info)(self, stream, seen)
-                elif seen.path in ("/v1/cashu/change", "/v1/wallet/refund"):
-                    self.claims.append(seen)
-                    await (self.claim or answer(404))(self, stream, seen)
-                else:
-                    self.seen.append(seen)
-                    await self.calls.pop(0)(self, stream, seen)
-            except trio.BrokenResourceError:
+                while True:
+                    await self._answer(stream, number)
+                    if not self.keeps_alive:
+                        return
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
+
+    async def _answer(self, stream: trio.SocketStream, number: int) -> None:
+        seen = await _read(stream)
+        seen.connection, seen.at = number, trio.current_time()
+        async with self._counted():
+            if seen.path == "/v1/cashu/info":
+                await answer(200, self.info)(self, stream, seen)
+            elif seen.path in ("/v1/cashu/change", "/v1/wallet/refund"):
+                self.claims.append(seen)
+                await (self.claim or answer(404))(self, stream, seen)
+            else:
+                self.seen.append(seen)
+                await self.calls.pop(0)(self, stream, seen)
 
     @asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
@@ -213,7 +228,7 @@ def give_change(cost: int = COST_MSAT) -> Script:
 async def send(stream: trio.SocketStream, status: int, headers: dict[str, str], body: bytes) -> None:
     """Write a whole answer."""
     rows = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"HTTP/1.1 {status} Status\r\n{rows}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = f"HTTP/1.1 {status} Status\r\n{rows}Content-Length: {len(body)}\r\n\r\n"
     await stream.send_all(head.encode() + body)
 
 

@@ -28,16 +28,27 @@ def test_only_the_allow_list_goes_out():
     ]
     assert outbound(allowed + private) == [
         (b"content-type", b"application/json"),
-        (b"accept", b"text/event-stream"),
         (b"anthropic-version", b"2023-06-01"),
         (b"anthropic-beta", b"x"),
         (b"openai-beta", b"y"),
+        (b"accept", b"*/*"),
         (b"accept-encoding", b"identity"),
     ]
 
 
+def test_what_two_apps_say_in_their_own_ways_goes_out_alike():
+    one = [(b"Accept", b"application/json"), (b"OpenAI-Beta", b"y"), (b"Content-Type", b"application/json")]
+    other = [(b"content-type", b"application/json; charset=utf-8"), (b"openai-beta", b"y")]
+    assert outbound(one) == outbound(other)
+
+
+def test_the_boundary_of_a_form_goes_on():
+    form = b"multipart/form-data; boundary=x"
+    assert outbound([(b"Content-Type", form)])[0] == (b"content-type", form)
+
+
 def test_the_encoding_asked_for_is_identity_whatever_the_app_says():
-    assert outbound([(b"Accept-Encoding", b"gzip, br")]) == [(b"accept-encoding", b"identity")]
+    assert outbound([(b"Accept-Encoding", b"gzip, br")])[-1] == (b"accept-encoding", b"identity")
 
 
 def test_a_payment_adds_the_token_and_the_wish_for_change_in_the_stream():

@@ -91,4 +91,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_approvals_state"), "approvals", ["state"], unique=False)
+    op.create_table(
+        "ways",
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("proxy", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("url"),
+    )
     # ### end Alembic commands ###
