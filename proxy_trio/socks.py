@@ -182,5 +182,5 @@ async def _exactly(stream: httpcore.AsyncNetworkStream, size: int) -> bytes:
 
 def sent_through(transport: httpx.AsyncHTTPTransport, backend: ThroughSocks) -> httpx.AsyncHTTPTransport:
     """Have a new transport open all its connections through a proxy."""
-    transport._pool._network_backend = backend  # type: ignore[union-attr]  # the one place that httpx leaves
+    transport._pool._network_backend = backend  # the one place that httpx leaves
     return transport
