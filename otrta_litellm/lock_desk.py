@@ -1,5 +1,6 @@
 """Locked tokens: which are taken without asking their mint, and how much may be out at a time."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,10 +37,16 @@ class Tender:
     Attributes:
         incoming: without witnesses, which nobody asked for.
         locked: whether it is locked to the gateway's key, so that its mint need not be asked first.
+        locktime: the first at which somebody else could spend of it, in unix seconds; None for never.
     """
 
     incoming: Incoming
     locked: bool
+    locktime: int | None = None
+
+    def due_at(self, now: float) -> float | None:
+        """Return when it has to be redeemed at the latest: by half of the time to its locktime."""
+        return None if self.locktime is None else now + (self.locktime - now) / 2
 
 
 class LockDesk:
@@ -90,14 +97,15 @@ class LockDesk:
         if policy == "off":
             raise lock_not_accepted("locked tokens are not taken here: send one without a lock")
         until = self._wallet.transactions.now() + self._settings.min_lock_s
-        found = [locked_to(proof, {self.public_key}) for proof in proofs]
-        if not all(lock is not None and holds_until(lock, until) for lock in found):
+        found = [lock for proof in proofs if (lock := locked_to(proof, {self.public_key})) is not None]
+        if len(found) < len(proofs) or not all(holds_until(lock, until) for lock in found):
             raise lock_not_accepted(
                 "every proof has to be locked to this gateway's key alone, in the form and for the time that "
                 "/v1/cashu/info names"
             )
         self._check_mint(incoming, until)
-        return Tender(unwitnessed(incoming), locked=True)
+        locktime = min((lock.locktime for lock in found if lock.locktime is not None), default=None)
+        return Tender(unwitnessed(incoming), locked=True, locktime=locktime)
 
     def _check_mint(self, incoming: Incoming, until: float) -> None:
         mint = incoming.token.mint
@@ -128,7 +136,8 @@ class LockDesk:
             raise lock_not_accepted("locked tokens of this mint are not taken here: send one without a lock")
         out = journal.offline(conn)
         here = [operation for operation in out if operation.mint == mint]
-        if here and here[0].created_at < now - settings.lock_grace_s:
+        overdue = any(operation.due_at is not None and operation.due_at < now for operation in here)
+        if overdue or (here and here[0].created_at < now - settings.lock_grace_s):
             raise locks_wait("locked tokens of this mint have waited too long for it")
         worth = Unit.parse(incoming.token.unit).to_msat(incoming.net)
         if (
@@ -158,10 +167,14 @@ class LockDesk:
         self._tickets.pop(payment_id, None)
 
     async def work_off(self) -> None:
-        """Swap what could not be swapped before, as often as its age says, and note what is lost."""
+        """Swap what could not be swapped before, when it is time for it, and note what is lost.
+
+        What is due first goes first.
+        """
         again: list[Ticket] = []
-        for operation in await self._wallet.transactions.run(lambda conn, _now: journal.offline(conn)):
-            if operation.state == "stored" and self._is_due(operation):
+        found = await self._wallet.transactions.run(lambda conn, _now: journal.offline(conn))
+        for operation in sorted(found, key=_due_first):
+            if operation.state == "stored" and self._is_time(operation):
                 with suppress(OtrtaError):  # its mint is away: the next round tries again
                     queued = await self._wallet.queue_again(operation.id)
                     again += [] if queued is None else [self._queue.put(queued)]
@@ -169,10 +182,11 @@ class LockDesk:
             with suppress(OtrtaError):
                 await self._ended(ticket)
 
-    def _is_due(self, operation: Operation) -> bool:
-        now, tried_at = self._wallet.transactions.now(), operation.changed_at
-        due_at = min(polling.next_look(operation.created_at, tried_at), tried_at + LONGEST_PAUSE_S)
-        return now < tried_at or due_at <= now
+    def _is_time(self, operation: Operation) -> bool:
+        now = self._wallet.transactions.now()
+        if operation.due_at is not None and operation.due_at < now:
+            _log.warning("locked_token_overdue", mint=operation.mint, payment=operation.reference)
+        return now < operation.changed_at or next_try(operation) <= now
 
     async def _ended(self, ticket: Ticket) -> None:
         """Wait for a swap; one that is refused again and again counts as lost."""
@@ -184,6 +198,20 @@ class LockDesk:
                 await self._wallet.transactions.run(losses.record, operation, error.message)
                 self._lying |= {operation.mint}
                 _log.error("locked_token_lost", mint=operation.mint, payment=operation.reference)
+
+
+def next_try(operation: Operation) -> float:
+    """Return when a locked token that could not be swapped is tried again, in unix seconds.
+
+    Ever more rarely with its age, though not beyond the time when it is due, and from then on at every turn.
+    """
+    tried_at = operation.changed_at
+    at = min(polling.next_look(operation.created_at, tried_at), tried_at + LONGEST_PAUSE_S)
+    return at if operation.due_at is None else min(at, max(operation.due_at, tried_at))
+
+
+def _due_first(operation: Operation) -> tuple[float, float]:
+    return math.inf if operation.due_at is None else operation.due_at, operation.created_at
 
 
 def unwitnessed(incoming: Incoming) -> Incoming:

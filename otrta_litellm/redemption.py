@@ -82,7 +82,7 @@ class Redemption:
         incoming = tender.incoming
         offer = _offer(incoming, terms.path, terms.call, terms.price)
         if tender.locked:
-            return Taking(await self._claim_locked(offer, incoming))
+            return Taking(await self._claim_locked(offer, tender))
         worth_msat = offer.paid_msat - offer.fee_msat
         if self._risk is not None and self._risk.take(worth_msat, anyio.current_time()):
             return await self._take_with_call(offer, incoming, worth_msat, self._risk)
@@ -177,8 +177,9 @@ class Redemption:
         payment, operation = await self._write(offer, incoming, journal)
         return payment, operation, risked
 
-    async def _claim_locked(self, offer: Offer, incoming: Incoming) -> Payment:
+    async def _claim_locked(self, offer: Offer, tender: Tender) -> Payment:
         """Write the payment with its claims as redeemed, and have it swapped in the background."""
+        incoming = tender.incoming
         if any(proof.dleq is None for proof in incoming.token.proofs):
             raise DleqInvalid("each proof of a locked token needs its DLEQ (NUT-12): the token is untouched")
 
@@ -186,7 +187,10 @@ class Redemption:
             if payments.any_lock_opened(conn, [proof.Y for proof in incoming.token.proofs]):
                 raise lock_not_accepted("this token was to be given back: fetch it from /v1/cashu/change")
             self._locks.check_room(conn, now, incoming)
-            operation = self._wallet.queue_receive(conn, now, incoming, payment.id, offline=True)
+            due_at = tender.due_at(now)
+            operation = self._wallet.queue_receive(
+                conn, now, incoming, payment.id, offline=True, due_at=due_at
+            )
             payments.claim_locked(conn, now, payment.id)
             return operation
 

@@ -27,12 +27,14 @@ def take_token(
     kind: OperationKind,
     state: OperationState,
     reference: str | None,
+    due_at: float | None = None,
 ) -> Operation:
     """Journal that a token is to be taken, and store its proofs; raises as ``take_in``."""
     token = incoming.token
     operation = replace(
         new_operation(kind, token.mint, token.unit, incoming.net, incoming.fee, now, reference=reference),
         state=state,
+        due_at=due_at,
     )
     journal.create(conn, operation, token.proofs)
     take_in(conn, token, operation.id, now)

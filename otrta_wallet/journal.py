@@ -51,6 +51,7 @@ def create(conn: Connection, operation: Operation, inputs: Sequence[Proof]) -> N
             reference=operation.reference,
             created_at=operation.created_at,
             changed_at=operation.created_at,
+            due_at=operation.due_at,
         )
     )
     if inputs:
@@ -385,4 +386,5 @@ def _operation(row: Row[Any]) -> Operation:
         row.error,
         row.created_at,
         row.changed_at,
+        row.due_at,
     )

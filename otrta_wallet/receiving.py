@@ -142,7 +142,13 @@ class Receiving:
 
 
 def queue(
-    conn: Connection, now: float, incoming: Incoming, reference: str | None, *, offline: bool = False
+    conn: Connection,
+    now: float,
+    incoming: Incoming,
+    reference: str | None,
+    *,
+    offline: bool = False,
+    due_at: float | None = None,
 ) -> Operation:
     """Journal that a token is to be taken, alone or with others; see ``Wallet.queue_receive``.
 
@@ -154,7 +160,7 @@ def queue(
     if len(incoming.token.proofs) > MAX_INPUTS:
         raise TokenTooLarge(f"a token of more than {MAX_INPUTS} proofs takes more than one swap")
     kind: OperationKind = "offline" if offline else "receive"
-    return take_token(conn, now, incoming, kind, "waiting", reference)
+    return take_token(conn, now, incoming, kind, "waiting", reference, due_at)
 
 
 def in_parts(incoming: Incoming, fee_ppk: Mapping[str, int]) -> list[Incoming]:

@@ -30,6 +30,7 @@ class Operation:
         reference: of whoever asked for it, such as a payment's id.
         error: why it failed, or None.
         changed_at: of a prepared one, when its last post without an answer began.
+        due_at: when an ``offline`` one should be swapped at the latest, in unix seconds; None for no matter.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Operation:
     error: str | None
     created_at: float
     changed_at: float
+    due_at: float | None = None
 
 
 def new_operation(

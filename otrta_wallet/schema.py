@@ -77,6 +77,7 @@ operations = Table(
     Column("pruned", Boolean, nullable=False, default=False, server_default=false()),  # without its parts
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("due_at", Float),  # when a locked token should be swapped at the latest
     Index("operations_by_age", "pruned", "state", "changed_at"),
 )
 

@@ -265,6 +265,7 @@ class Wallet(Reading):
         reference: str | None = None,
         *,
         offline: bool = False,
+        due_at: float | None = None,
     ) -> Operation:
         """Journal the taking of a token, inside the caller's transaction; ``carry_out_together`` does it.
 
@@ -279,12 +280,13 @@ class Wallet(Reading):
             offline: whether its giver is told that it is taken before its swap is done, as of one that is
                 locked to our keys. It then stays here whatever its mint says but that it is spent: refused,
                 or with the mint away, it waits for ``queue_again``.
+            due_at: when that should be done at the latest, in unix seconds; it is only written down.
 
         Raises:
             TokenSpent, TokenPending: this wallet has the proofs already.
             TokenTooLarge: it has more proofs than one swap takes.
         """
-        return queue(conn, now, incoming, reference, offline=offline)
+        return queue(conn, now, incoming, reference, offline=offline, due_at=due_at)
 
     async def queue_again(self, operation_id: str) -> Operation | None:
         """Journal that an ``offline`` token is to be taken which could not be before, and return it.

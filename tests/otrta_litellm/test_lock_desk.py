@@ -1,8 +1,10 @@
 """Locked tokens at a gateway whose mint is away, refuses, or lies."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from otrta_litellm import gateway as module
 from otrta_litellm.desk import Desk as OperatorsDesk
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.ledger import earnings_msat, holdings_msat, losses_msat, swaps_msat
+from otrta_litellm.lock_desk import next_try
 from otrta_litellm.schema import PaymentState
-from otrta_wallet import Wallet
+from otrta_wallet import Operation, Wallet, journal
+from otrta_wallet.records import new_operation
 from otrta_wallet.schema import operations
 from tests.fault_proxy import NOT_THESE, Fault, FaultProxy, fault_proxy
 from tests.integration.locked import locked
@@ -262,6 +266,62 @@ async def test_where_locks_are_off_they_are_not_named_and_still_given_back(
         assert (given.status, json.loads(given.content)["change_msat"]) == (200, PAID)
         assert await state_of(desk.gateway, token) is PaymentState.SETTLED
         desk.assert_even()
+
+
+def stored(created_at: float, changed_at: float, due_at: float | None) -> Operation:
+    made = new_operation("offline", "https://mint.example", "msat", 1, 0, created_at)
+    return replace(made, changed_at=changed_at, due_at=due_at)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "due_in_s", "pause_s"),
+    [
+        (0, None, 2), (200, None, 20), (10_000, None, 60), (10_000, 600, 60),
+        (10_000, 61, 60), (10_000, 7, 7), (10_000, 0, 0), (10_000, -500, 0),
+    ],
+)  # fmt: skip
+def test_a_token_is_tried_more_rarely_with_its_age_but_when_it_is_due(
+    age_s: float, due_in_s: float | None, pause_s: float
+) -> None:
+    now = 1e9
+    due_at = None if due_in_s is None else now + due_in_s
+    assert next_try(stored(now - age_s, now, due_at)) == now + pause_s
+
+
+async def test_what_is_due_by_half_of_its_locktime_goes_first_and_overdue_no_more_is_taken(
+    desk: Desk,
+) -> None:
+    real, ahead_s = time.time, 0.0
+    desk.wallet.transactions._clock = lambda: real() + ahead_s
+    desk.proxy.spoil("swap", *[REFUSED] * 60)
+    late, soon, never = (
+        desk.token(["locktime", str(int(real()) + lock_s)]) if lock_s else desk.token()
+        for lock_s in (20_000, 4000, 0)
+    )
+    for token in (late, soon, never):
+        assert (await desk.buy(token)).status == 200
+    await swapped(desk.gateway)
+    waiting = await desk.wallet.transactions.run(lambda conn, _now: journal.offline(conn))
+    dues = [round(op.due_at - real(), -2) if op.due_at else None for op in waiting]
+    assert dues == [10_000, 2000, None]
+    ahead_s = 2100.0
+    await desk.age(-2100)  # so that nothing but the locktime is late
+    refused = await desk.buy(desk.token())
+    assert (refused.status, refused.code) == (503, "locks_unavailable")
+    put = []
+    queue = desk.gateway._queue
+    assert queue is not None
+    putting = queue.put
+    queue.put = lambda operation: put.append(operation.due_at) or putting(operation)  # type: ignore[method-assign,func-returns-value]
+    await desk.age(120)
+    desk.proxy.reset()
+    await desk.work_off()
+    assert put == [waiting[1].due_at, waiting[0].due_at, None]
+    for token in (late, soon, never):
+        assert desk.purse.states(token) == {"SPENT"}
+    assert (await desk.buy(desk.token())).status == 200
+    await swapped(desk.gateway)
+    desk.assert_even()
 
 
 async def test_a_token_whose_lock_was_opened_for_a_mint_that_refused_it_pays_nothing_anywhere(

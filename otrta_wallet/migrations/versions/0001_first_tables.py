@@ -87,6 +87,7 @@ def upgrade() -> None:
         sa.Column("pruned", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.Column("due_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_operations_reference"), "operations", ["reference"], unique=False)
