@@ -1,8 +1,9 @@
-"""The process that starts uvicorn's workers (``litellm --num_workers 2``): they begin and end together.
+"""The process that starts the workers (``litellm --num_workers 2``): they begin and end together.
 
-A worker that exits with uvicorn's code for a failed start makes the supervisor stop, but with exit code 0, as
-if all had gone well. And a supervisor that is killed leaves its workers to serve on, with the store open and
-the port taken, out of reach of whoever manages the service.
+A worker that exits with uvicorn's code for a failed start makes uvicorn's supervisor stop, but with exit code
+0, as if all had gone well; gunicorn's stops with that code, after its other workers have said the same. And a
+supervisor that is killed leaves its workers to serve on, with the store open and the port taken, out of reach
+of whoever manages the service.
 """
 
 import multiprocessing
@@ -13,11 +14,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Final, NoReturn
+from functools import cache
+from types import FrameType
+from typing import Final, NoReturn
 
 KILLED_WITHIN_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.5
 STARTUP_FAILED: Final = 3  # uvicorn's and gunicorn's code for "do not start this worker again"
 
 
@@ -27,9 +29,9 @@ def refuse_start(message: str) -> NoReturn:
     An exception or ``SystemExit`` would come out as the lifespan's traceback; nothing is open yet that needs
     closing. Where another worker was faster, it has said why.
     """
-    supervisor = multiprocessing.parent_process()
+    supervisor = _supervisor_of(os.getpid())
     with _one_at_a_time():
-        if supervisor is None or supervisor.is_alive():
+        if supervisor is None or os.getppid() == supervisor:
             sys.stdout.flush()
             sys.stderr.write(f"otrta: {' '.join(message.split())}\n")
             sys.stderr.flush()
@@ -42,18 +44,37 @@ def end_with_supervisor() -> None:
 
     Does nothing in a process that has none.
     """
-    supervisor = multiprocessing.parent_process()
+    supervisor = _supervisor_of(os.getpid())
     if supervisor is None:
         return
-    if not supervisor.is_alive():
+    if os.getppid() != supervisor:
         os._exit(STARTUP_FAILED)
     watch = threading.Thread(target=_follow, args=[supervisor], name="otrta-supervisor", daemon=True)
     watch.start()
 
 
-def _follow(supervisor: BaseProcess) -> None:
-    sentinel: Any = supervisor.sentinel
-    wait([sentinel])
+@cache
+def _supervisor_of(_worker: int) -> int | None:
+    """The process that started this one as one of its workers, be it gone by now."""
+    parent = multiprocessing.parent_process()
+    return _gunicorns_pid() if parent is None else parent.pid
+
+
+def _gunicorns_pid() -> int | None:
+    # gunicorn forks its workers without telling them more; its worker's object runs what runs us
+    base = sys.modules.get("gunicorn.workers.base")
+    frame: FrameType | None = sys._getframe()
+    while base is not None and frame is not None:
+        worker = frame.f_locals.get("self")
+        if isinstance(worker, base.Worker):
+            return int(worker.ppid)
+        frame = frame.f_back
+    return None
+
+
+def _follow(supervisor: int) -> None:
+    while os.getppid() == supervisor:
+        time.sleep(LOOK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -68,12 +89,11 @@ def _one_at_a_time() -> Iterator[None]:
     yield
 
 
-def _kill(supervisor: BaseProcess | None) -> None:
+def _kill(supervisor: int | None) -> None:
     # nothing gentler ends it with a code above 0; as the first process of a container it cannot be killed
     # from here, and then stops by itself
-    if supervisor is not None and supervisor.pid is not None:
-        os.kill(supervisor.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-        # its end of each worker's pipe closes by itself; this comes after all of them
+    if supervisor is not None:
+        os.kill(supervisor, getattr(signal, "SIGKILL", signal.SIGTERM))
         deadline = time.monotonic() + KILLED_WITHIN_S
-        while os.getppid() == supervisor.pid and time.monotonic() < deadline:
+        while os.getppid() == supervisor and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -52,6 +52,49 @@ def test_workers_that_refuse_at_once_say_so_once(tmp_path: Path) -> None:
     assert refused.returncode == -signal.SIGKILL
 
 
+def run_gunicorn(path: Path, work: str, workers: int) -> subprocess.Popen[str]:
+    """Gunicorn as LiteLLM starts it: the app is loaded once, and each worker runs its own lifespan."""
+    path.with_name("asgi_app.py").write_text(
+        f"{HEAD}LOADED_BY = os.getpid()\n"
+        f"async def app(scope, receive, send):\n    await receive()\n    {work}\n"
+        "    await send({'type': 'lifespan.startup.complete'})\n    await receive()\n"
+    )
+    options = ["--preload", "-b", "127.0.0.1:0", "-k", "uvicorn.workers.UvicornWorker", "-w", str(workers)]
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "gunicorn", *options, "--log-level", "error", "asgi_app:app"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=path.parent,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_gunicorns_workers_that_refuse_at_once_say_so_once(tmp_path: Path) -> None:
+    meet = f"open(f'{tmp_path}/{{os.getpid()}}.here', 'w')"
+    here = f"len(__import__('glob').glob('{tmp_path}/*.here'))"
+    wait = f"[time.sleep(0.01) for _ in iter(lambda: {here} < 3, False)]"
+    refused = run_gunicorn(tmp_path / "x", f"end_with_supervisor(); {meet}; {wait}; refuse_start('no')", 3)
+    assert refused.communicate(timeout=60) == ("", "otrta: no\n")
+    assert refused.returncode == -signal.SIGKILL
+
+
+def test_gunicorns_worker_that_comes_after_it_is_gone_says_nothing(tmp_path: Path) -> None:
+    first = f"os.system('mkdir {tmp_path}/first 2>&-') or refuse_start('no')"
+    late = "[time.sleep(0.01) for _ in iter(lambda: os.getppid() == LOADED_BY, False)]"
+    refused = run_gunicorn(tmp_path / "x", f"{first}; {late}; end_with_supervisor(); print('unseen')", 2)
+    assert refused.communicate(timeout=60) == ("", "otrta: no\n")
+    assert refused.returncode == -signal.SIGKILL
+
+
+def test_gunicorns_worker_does_not_outlive_it(tmp_path: Path) -> None:
+    gunicorn = run_gunicorn(tmp_path / "x", "end_with_supervisor(); print('here', flush=True)", 1)
+    assert gunicorn.stdout is not None
+    assert gunicorn.stdout.readline() == "here\n"
+    gunicorn.kill()
+    assert gunicorn.communicate(timeout=60)[0] == ""
+
+
 def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
     work = "end_with_supervisor()\n    print('here', flush=True)\n    time.sleep(600)"
     supervisor = run(tmp_path / "killed.py", work, "main(1)")
