@@ -78,6 +78,7 @@ def payments(link: GatewayLink, limit: int, state: str | None, model: str | None
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--list", "listed", is_flag=True, help="List the payouts, automatic ones too.")
 @click.option("--show", "shown", metavar="ID", help="Say how one of them stands, and print its token again.")
+@click.option("--cancel", "cancelled", metavar="ID", help="Take a token back that nobody has claimed.")
 @_linked
 def payout(
     link: GatewayLink,
@@ -88,6 +89,7 @@ def payout(
     yes: bool,
     listed: bool,
     shown: str | None,
+    cancelled: str | None,
     as_json: bool,
 ) -> None:
     """Pay earnings out TO a Lightning invoice, a Lightning address, an LNURL, or as a `token`.
@@ -97,13 +99,16 @@ def payout(
     """
     from otrta_cli.gateway_render import show_payout, show_payout_offer, show_payouts
 
-    if sum([to is not None, listed, shown is not None]) != 1:
-        raise click.UsageError("say where TO, or give one of --list and --show.")
+    if sum([to is not None, listed, shown is not None, cancelled is not None]) != 1:
+        raise click.UsageError("say where TO, or give one of --list, --show and --cancel.")
     if listed:
         show(link.act("payouts", limit=100)["payouts"], as_json, show_payouts)
         return
     if shown is not None:
         show(link.act("payout/pay", id=_known(link, shown)), as_json, show_payout)
+        return
+    if cancelled is not None:
+        show(link.act("payout/cancel", id=_known(link, cancelled)), as_json, show_payout)
         return
     if as_json and not yes:
         raise click.UsageError("--json needs --yes: nobody can be asked.")

@@ -9,6 +9,7 @@ from otrta_cli.render import show_columns, when
 from otrta_core import format_msat
 
 _SHORT_ID: Final = 12
+_UNCLAIMED: Final = {"open": "unclaimed", "reclaiming": "cancelling"}
 _SUMS: Final = (
     ("float_msat", "at hand, for change and payouts"),
     ("free_msat", "of it owed to nobody"),
@@ -77,7 +78,13 @@ def show_payout(payout: Mapping[str, Any]) -> None:
     """Show how a payout ended; a token by itself, so that it can be handed on."""
     if payout.get("token"):
         click.echo(payout["token"])
-        click.echo(f"`otrta gateway payout --show {payout['id'][:_SHORT_ID]}` prints it again.", err=True)
+        short = payout["id"][:_SHORT_ID]
+        click.echo(f"`otrta gateway payout --show {short}` prints it again.", err=True)
+        click.echo(f"`otrta gateway payout --cancel {short}` takes it back until it is claimed.", err=True)
+    elif payout["transfer_state"] == "reclaiming":
+        click.echo("It is being taken back: `otrta gateway recover` finds out how that ends.")
+    elif payout["state"] == "cancelled":
+        click.echo(f"{format_msat(payout['amount_msat'])} taken back, less the mint's input fee.")
     elif payout["state"] == "paid":
         fee = f"and {format_msat(payout['fee_msat'])} in fees" if payout["fee_msat"] else "without a fee"
         done = "claimed" if payout["kind"] == "token" else "paid out"
@@ -98,7 +105,7 @@ def show_payouts(payouts: Sequence[Mapping[str, Any]]) -> None:
             (
                 str(each["id"])[:_SHORT_ID],
                 when(each["created_at"]),
-                str(each["state"]),
+                _UNCLAIMED.get(each["transfer_state"], str(each["state"])),
                 format_msat(each["amount_msat"]),
                 f"fee {format_msat(each['fee_msat'])}",
                 _short(each["destination"]),

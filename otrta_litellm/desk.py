@@ -18,7 +18,7 @@ from otrta_wallet.schema import ProofStatus, operations, proofs
 MOST_ROWS: Final = 1000
 
 _RUNNING: Final = (PaymentState.RECEIVED, PaymentState.REDEEMING, PaymentState.REDEEMED)
-_OWN_SWAPS: Final = ("swap", "lock")
+_OWN_SWAPS: Final = ("swap", "lock", "reclaim")
 _NEVER_TAKEN: Final = (PaymentState.RECEIVED, PaymentState.REDEEMING, PaymentState.REJECTED)
 
 
@@ -93,6 +93,9 @@ class Desk:
                     payouts = await self._gateway.payouts()
                     payout, token = await payouts.pay(_Pay.model_validate(asked).id)
                     return {**_told(payout), "token": token}
+                case "payout/cancel":
+                    payouts = await self._gateway.payouts()
+                    return _told(await payouts.cancel(_Pay.model_validate(asked).id))
                 case "recover":
                     _Nothing.model_validate(asked)
                     return await self.recover()
@@ -132,6 +135,7 @@ ACTIONS: Final[Mapping[str, Method]] = {
     "payouts": "GET",
     "payout/offer": "POST",
     "payout/pay": "POST",
+    "payout/cancel": "POST",
     "recover": "POST",
 }
 

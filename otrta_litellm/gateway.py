@@ -23,6 +23,7 @@ from otrta_litellm.marker import RAISE_EVERY_S, Marker
 from otrta_litellm.metrics import Metrics
 from otrta_litellm.payments import Payment, PaymentParticipant
 from otrta_litellm.payout import Payouts
+from otrta_litellm.payout_rows import PayoutParticipant
 from otrta_litellm.prices import REFRESH_EVERY_S, Prices
 from otrta_litellm.rate_keeper import RateKeeper
 from otrta_litellm.redemption import Redemption
@@ -92,12 +93,12 @@ class Gateway:
         Raises:
             WalletBusy: another process has the store open.
         """
-        participant = PaymentParticipant(time.time)
+        participants = (PaymentParticipant(time.time), PayoutParticipant(time.time))
         migrations = [("otrta_litellm", VERSION_TABLE)]
         url = self.settings.store_url
         async with (
             self.metrics.mint_client() as http,
-            Wallet.open(url, http=http, participants=[participant], migrations=migrations) as wallet,
+            Wallet.open(url, http=http, participants=participants, migrations=migrations) as wallet,
             self.rate,
         ):
             self._wallet = wallet

@@ -18,12 +18,14 @@ from otrta_litellm import payout_rows
 from otrta_litellm.lnurl import ask_invoice, ask_service
 from otrta_litellm.payout_rows import Payout, PayoutKind, PayoutState
 from otrta_litellm.settings import GatewaySettings
-from otrta_wallet import NotEnoughFunds, PaymentFailed, Wallet
+from otrta_wallet import NotEnoughFunds, OutcomeUnknown, PaymentFailed, TokenSpent, Wallet
 from otrta_wallet.mint_client import new_http_client
 from otrta_wallet.records import Operation, Transfer
 
 OFFER_S: Final = 600.0
 """How long an offer can be taken up."""
+
+CLAIMED: Final = "its receiver has claimed the token: nothing can be taken back"
 
 _SAT_MSAT: Final = 1000
 _TRIES: Final = 4
@@ -105,6 +107,33 @@ class Payouts:
             transfer = await self._wallet.transfer(payout.quote_id)
             token = transfer.token if transfer is not None else None
         return payout, token
+
+    async def cancel(self, payout_id: str) -> Payout:
+        """Take a token back that its receiver has not claimed, or give up an offer.
+
+        Returns the payout as it then is; still paid where the mint cannot be asked: recovery goes on with it.
+
+        Raises:
+            PayoutRefused: there is no such payout, or nothing of it can be taken back.
+            the errors of ``Wallet.reclaim``.
+        """
+        payout = await self._load(payout_id)
+        if payout.state is PayoutState.OFFERED:
+            await self._fail(payout, PayoutState.OFFERED, "it was cancelled")
+        elif payout.kind != "token":
+            raise PayoutRefused("what was sent over Lightning cannot be taken back: only a token can")
+        elif payout.state is PayoutState.PAID and payout.transfer_state == "open":
+            with suppress(OutcomeUnknown):
+                await self._take_back(payout)
+        elif payout.state is PayoutState.PAID and payout.transfer_state != "reclaiming":
+            raise PayoutRefused(CLAIMED)
+        return await self._load(payout_id)
+
+    async def _take_back(self, payout: Payout) -> None:
+        try:
+            await self._wallet.reclaim(payout.quote_id or "")
+        except TokenSpent:
+            raise PayoutRefused(CLAIMED) from None
 
     async def newest(self, limit: int) -> list[Payout]:
         """Return the payouts that were begun, newest first."""

@@ -2,27 +2,31 @@
 
 ::
 
-    offered ──▶ paying ──▶ paid
+    offered ──▶ paying ──▶ paid ──▶ cancelled
        │           └─────▶ failed
        └──▶ failed
 
 A payout is ``offered`` while nothing is spent; ``paying`` from the transaction that journals the wallet's
-payment on, until the mint says how that ended; a token is ``paid`` in the transaction that makes it. One that
-nobody begins ``failed`` after a while. An automatic one has its mint's slot, which is unique, until its end
+payment on, until the mint says how that ended; a token is ``paid`` in the transaction that makes it, and
+``cancelled`` in the one that ends the swap which takes it back unclaimed. One that nobody begins ``failed``
+after a while. An automatic one has its mint's slot, which is unique, until its end
 is known: so no worker begins a second one meanwhile.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, select, update
 
 from otrta_core import Unit
 from otrta_litellm.schema import PaymentState, payments, payouts
 from otrta_wallet import at_hand
+from otrta_wallet.decisions import Verdict
+from otrta_wallet.records import Operation, TransferState
+from otrta_wallet.schema import transfers
 from otrta_wallet.store import insert_new
 
 PayoutKind = Literal["bolt11", "lnurl", "token"]
@@ -37,6 +41,7 @@ class PayoutState(StrEnum):
     PAYING = "paying"
     PAID = "paid"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,11 @@ class Payout:
 
     Attributes:
         destination: the Lightning address, LNURL or invoice; "token" where a token is made.
-        fee_msat: what it may cost at most; of one that is paid, what it cost.
+        fee_msat: what it may cost at most; of one that is over, what it cost. What swaps for a token cost is
+            among the gateway's own swaps.
         quote_id: of the mint's offer, or of the wallet's transfer.
         error: why it failed.
+        transfer_state: of a token that was made: "open" until its receiver claims it or it is taken back.
     """
 
     id: str
@@ -63,6 +70,25 @@ class Payout:
     error: str | None
     created_at: float
     changed_at: float
+    transfer_state: TransferState | None = None
+
+
+class PayoutParticipant:
+    """Moves a payout together with the swap that takes its token back."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+
+    def operation_done(self, conn: Connection, operation: Operation) -> None:
+        """The token is the gateway's again."""
+        if operation.kind == "reclaim":
+            query = update(payouts).where(
+                payouts.c.quote_id == operation.reference, payouts.c.state == PayoutState.PAID
+            )
+            conn.execute(query.values(state=PayoutState.CANCELLED, changed_at=self._now()))
+
+    def operation_failed(self, conn: Connection, operation: Operation, verdict: Verdict) -> None:
+        """The receiver was first, or keeps it: it stays paid."""
 
 
 def offer(
@@ -110,7 +136,8 @@ def begin(conn: Connection, now: float, payout_id: str) -> bool:
 
 def hand_over(conn: Connection, now: float, payout_id: str, transfer_id: str) -> bool:
     """Note that a token is made, in the transaction that does so; False where it is not offered."""
-    return _move(conn, now, payout_id, PayoutState.OFFERED, PayoutState.PAID, quote_id=transfer_id, slot=None)
+    values = {"quote_id": transfer_id, "fee_msat": 0, "slot": None}
+    return _move(conn, now, payout_id, PayoutState.OFFERED, PayoutState.PAID, **values)
 
 
 def pay(conn: Connection, now: float, payout_id: str, fee_msat: int) -> bool:
@@ -129,7 +156,7 @@ def load(conn: Connection, payout_id: str) -> Payout:
     Raises:
         KeyError: there is none of this id.
     """
-    row = conn.execute(select(payouts).where(payouts.c.id == payout_id)).first()
+    row = conn.execute(_with_transfer_state().where(payouts.c.id == payout_id)).first()
     if row is None:
         raise KeyError(payout_id)
     return _payout(row)
@@ -137,14 +164,14 @@ def load(conn: Connection, payout_id: str) -> Payout:
 
 def in_state(conn: Connection, _now: float, state: PayoutState) -> list[Payout]:
     """Return the payouts in a state, oldest first."""
-    query = select(payouts).where(payouts.c.state == state).order_by(payouts.c.created_at)
+    query = _with_transfer_state().where(payouts.c.state == state).order_by(payouts.c.created_at)
     return [_payout(row) for row in conn.execute(query)]
 
 
 def newest(conn: Connection, _now: float, limit: int) -> list[Payout]:
     """Return the payouts that were begun, newest first; offers that nobody took are left out."""
     begun = payouts.c.state != PayoutState.OFFERED
-    query = select(payouts).where(begun).order_by(payouts.c.created_at.desc()).limit(limit)
+    query = _with_transfer_state().where(begun).order_by(payouts.c.created_at.desc()).limit(limit)
     return [_payout(row) for row in conn.execute(query)]
 
 
@@ -196,6 +223,14 @@ def _move(
     return conn.execute(query.values(state=now_is, changed_at=now, **values)).rowcount == 1
 
 
+def _with_transfer_state() -> Select[Any]:
+    """The payouts, each with the state of the transfer that its token is."""
+    there = and_(payouts.c.kind == "token", transfers.c.id == payouts.c.quote_id)
+    return select(payouts, transfers.c.state.label("transfer_state")).select_from(
+        payouts.outerjoin(transfers, there)
+    )
+
+
 def _payout(row: Row[Any]) -> Payout:
     return Payout(
         row.id,
@@ -211,4 +246,5 @@ def _payout(row: Row[Any]) -> Payout:
         row.error,
         row.created_at,
         row.changed_at,
+        row.transfer_state,
     )

@@ -99,6 +99,9 @@ def test_money_leaves_it_once_and_is_accounted_for(ask: Ask, me: Payee, mint: Ru
     assert {each["id"] for each in ask("payout", "--list")} == {made["id"], paid["id"]}
     with Purse(mint.url) as purse:
         assert purse.states(token) == {"UNSPENT"}
+    back = ask("payout", "--cancel", made["id"][:8])
+    assert (back["state"], back["transfer_state"]) == ("cancelled", "reclaimed")
+    assert ask("balance")["float_msat"] == before - 100_000 - paid["fee_msat"]
 
 
 def test_people_are_asked_first(
@@ -130,6 +133,8 @@ def test_people_can_read_it(
         (["payout", "nonsense", "--yes"], 1, "this is no Lightning invoice"),
         (["payout", "token", "--amount", "9999999", "--yes"], 1, "msat are free at one mint"),
         (["payout", "--show", "zzz"], 1, "no payouts begin with zzz"),
+        (["payout", "--cancel", "zzz"], 1, "no payouts begin with zzz"),
+        (["payout", "token", "--cancel", "zzz"], 2, "say where TO"),
         (["payments", "--limit", "0"], 2, "--limit"),
         (["balance", "--config", "nowhere.yaml"], 1, "nowhere.yaml: No such file"),
     ],

@@ -124,6 +124,88 @@ async def test_a_token_is_made_and_shown_again_until_it_is_claimed(gateway: Gate
     assert await there(wallet) == EARNED - 250_001
 
 
+async def test_a_token_that_nobody_claimed_is_taken_back_once(gateway: Gateway, purse: Purse) -> None:
+    wallet = await earn(gateway, purse)
+    payouts = await gateway.payouts()
+    made, token = await payouts.pay((await payouts.offer("token", 250_001)).id)
+    assert token is not None
+    assert made.transfer_state == "open"
+    assert (await Desk(gateway).balance())["paid_out_msat"] == 250_001
+    ended: list[Payout | OtrtaError] = []
+
+    async def cancel() -> None:
+        try:
+            ended.append(await payouts.cancel(made.id))
+        except OtrtaError as error:
+            ended.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(cancel)
+    cancelled = await payouts.cancel(made.id)
+    assert (cancelled.state, cancelled.transfer_state) == (PayoutState.CANCELLED, "reclaimed")
+    assert cancelled in ended
+    assert purse.states(Token.parse(token)) == {"SPENT"}
+    assert await there(wallet) == EARNED
+    assert (await Desk(gateway).balance())["paid_out_msat"] == 0
+    assert await payouts.pay(made.id) == (cancelled, None)
+    assert await payouts.newest(9) == [cancelled]
+
+
+async def test_what_its_receiver_has_or_never_was_a_token_is_not_taken_back(
+    gateway: Gateway, purse: Purse
+) -> None:
+    wallet = await earn(gateway, purse)
+    payouts = await gateway.payouts()
+    made, token = await payouts.pay((await payouts.offer("token", 250_001)).id)
+    purse.spend(Token.parse(token or ""))
+    for _ in range(2):
+        with pytest.raises(PayoutRefused, match="has claimed the token"):
+            await payouts.cancel(made.id)
+    paid, _ = await payouts.pay((await payouts.offer(invoice(100_000))).id)
+    with pytest.raises(PayoutRefused, match="only a token can"):
+        await payouts.cancel(paid.id)
+    assert (await payouts.cancel((await payouts.offer("token", 1_000)).id)).state is PayoutState.FAILED
+    with pytest.raises(PayoutRefused, match="no such payout"):
+        await payouts.cancel("nothing")
+    assert await there(wallet) == EARNED - 250_001 - 100_000 - paid.fee_msat
+
+
+async def test_a_token_whose_way_back_is_unknown_is_ours_after_recovery(
+    tmp_path: Path, network: FaultProxy, mint: Running
+) -> None:
+    network.reset()
+    with Purse(mint.url, network.url) as purse:
+        async with opened(str(tmp_path), network.url) as gateway:
+            wallet = await earn(gateway, purse)
+            payouts = await gateway.payouts()
+            made, _ = await payouts.pay((await payouts.offer("token", 65_536)).id)
+            network.spoil("swap", Fault("reply-dropped", keeps=None))
+            network.spoil("checkstate", *[Fault("502", forwards=0, answer=(502, b"no"))] * 8)
+            waiting = await payouts.cancel(made.id)
+            assert (waiting.state, waiting.transfer_state) == (PayoutState.PAID, "reclaiming")
+            assert (await payouts.cancel(made.id)).state is PayoutState.PAID
+            network.reset()
+            await gateway.recover()
+            [cancelled] = await payouts.newest(9)
+            assert (cancelled.state, cancelled.transfer_state) == (PayoutState.CANCELLED, "reclaimed")
+            assert await there(wallet) == EARNED
+
+
+async def test_a_tokens_swaps_are_booked_once(tmp_path: Path, fee_mint: Running) -> None:
+    with Purse(fee_mint.url) as purse:
+        async with opened(str(tmp_path), fee_mint.url) as gateway:
+            wallet = await earn(gateway, purse)
+            held = await there(wallet)
+            payouts = await gateway.payouts()
+            made, _ = await payouts.pay((await payouts.offer("token", 250_001)).id)
+            assert (await Desk(gateway).balance())["payout_fees_msat"] == 0
+            await payouts.cancel(made.id)
+            balance = await Desk(gateway).balance()
+            assert balance["swap_fees_msat"] > 0
+            assert await there(wallet) == held - balance["swap_fees_msat"]
+
+
 async def test_what_callers_are_owed_is_not_paid_out(gateway: Gateway, purse: Purse) -> None:
     wallet = await earn(gateway, purse)
     payouts = await gateway.payouts()
