@@ -10,6 +10,7 @@ from otrta_litellm.admission import ADMISSION, Admission
 from otrta_litellm.answers import GateError, refusal
 from otrta_litellm.asgi import App, Message, Receive, Scope, Send
 from otrta_litellm.checkout import Checkout
+from otrta_litellm.clerk import Clerk
 from otrta_litellm.failures import CALL_FAILED, UNSETTLED, hides
 from otrta_litellm.gateway import Gateway
 from otrta_litellm.hearing import Hearing
@@ -40,6 +41,7 @@ class Sale:
     def __init__(self, app: App, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
+        self._clerk = Clerk()
         self._hearing = Hearing()
 
     async def sell(self, scope: Scope, receive: Receive, send: Send, way: Way) -> None:
@@ -73,26 +75,44 @@ class Sale:
         """Price a call and look at its token."""
         gateway = self._gateway
         if offered is None:
-            raise checkout.acceptance.payment_required(checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S))
+            asked = await self._clerk.read(sent)
+            raise checkout.acceptance.payment_required(checkout.quotes.terms(asked, for_s=QUOTE_HOLDS_S))
         try:
             incoming = await checkout.acceptance.present(offered)
         except OtrtaError as error:
-            raise _with_request(error, checkout, sent) from None
+            raise await self._with_request(error, checkout, sent) from None
         taken = await checkout.acceptance.taken_before(incoming.token)
         if taken is not None:
             raise checkout.acceptance.refuse_taken(await gateway.see_claims(taken))
         tender = checkout.locks.tender(incoming)
-        terms = checkout.quotes.terms(sent)
+        asked = await self._clerk.read(sent)
+        terms = checkout.quotes.terms(asked)
         try:
             checkout.acceptance.check_amount(terms, incoming)
         except OtrtaError:  # what it then asks for has to hold a while
-            terms = checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S)
+            terms = checkout.quotes.terms(asked, for_s=QUOTE_HOLDS_S)
             checkout.acceptance.check_amount(terms, incoming)
             raise
         await self._hearing.check(terms)
         if gateway.held.full:
             raise _overloaded()
         return terms, tender
+
+    async def _with_request(self, error: OtrtaError, checkout: Checkout, sent: Sent) -> OtrtaError:
+        """Add to a refusal of the token what would be accepted, where that can be said."""
+        if not wants_request(error):
+            return error
+        try:
+            terms = checkout.quotes.terms(await self._clerk.read(sent), for_s=QUOTE_HOLDS_S)
+            return GateError(
+                error.message,
+                code=error.code,
+                status=error.http_status,
+                required_msat=terms.quote_msat,
+                request=checkout.acceptance.payment_request(terms),
+            )
+        except OtrtaError:
+            return error
 
     async def _serve(
         self,
@@ -130,7 +150,7 @@ class Sale:
                     if not taking.is_certain:
                         tasks.start_soon(taking.watch, call)
                     try:
-                        outbound = checkout.quotes.outbound(terms, payment)
+                        outbound = await self._clerk.write(checkout.quotes, terms, payment)
                         hears = live and not relay.outlives_caller
                         replay = _replay(outbound.body, receive if hears else None)
                         with gateway.held.more(len(outbound.body)):
@@ -215,23 +235,6 @@ def _overloaded() -> GateError:
         code="overloaded",
         status=503,
     )
-
-
-def _with_request(error: OtrtaError, checkout: Checkout, sent: Sent) -> OtrtaError:
-    """Add to a refusal of the token what would be accepted, where that can be said."""
-    if not wants_request(error):
-        return error
-    try:
-        terms = checkout.quotes.terms(sent, for_s=QUOTE_HOLDS_S)
-        return GateError(
-            error.message,
-            code=error.code,
-            status=error.http_status,
-            required_msat=terms.quote_msat,
-            request=checkout.acceptance.payment_request(terms),
-        )
-    except OtrtaError:
-        return error
 
 
 def _asked_for_usage(terms: Terms) -> bool:

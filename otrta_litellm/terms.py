@@ -1,4 +1,4 @@
-"""What a call is, what it may cost, and what LiteLLM gets of it."""
+"""What a call is, what it may cost, and what LiteLLM gets of it; nothing here waits for anything."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 
 from otrta_core import (
     CallRequest,
+    InvalidRequest,
     ModelPrice,
     UnsupportedParameter,
     affordable_output_tokens,
@@ -36,6 +37,26 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What a request asks for, as far as its bytes alone tell.
+
+    Attributes:
+        names_model: whether its path does.
+        body: the caller's JSON, or nothing where the call is a ``form``.
+        fault: a field of it that is not sold, whatever the model.
+        size: of the body, in bytes.
+    """
+
+    path: str
+    names_model: bool
+    call: CallRequest
+    body: Mapping[str, Any] = field(repr=False)
+    form: Form | None = field(repr=False)
+    fault: InvalidRequest | None = field(repr=False)
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outbound:
     """What LiteLLM gets: media type and body."""
 
@@ -47,7 +68,7 @@ class Outbound:
 class Terms:
     """What a call is and what it may cost; amounts in msat.
 
-    ``body`` is the caller's JSON, or nothing where the call is a ``form``.
+    ``body`` is the caller's JSON, or nothing where the call is a ``form``; it was of ``size`` bytes.
     """
 
     path: str
@@ -57,34 +78,51 @@ class Terms:
     price: ModelPrice
     quote_msat: int
     minimum_msat: int
+    size: int
+
+
+def read_request(sent: Sent) -> Request:
+    """Take a request's body apart.
+
+    Raises:
+        InvalidRequest: the body cannot be bought.
+        GateError: the path is not sold.
+    """
+    payable = find_payable(sent.path)
+    if payable is None:
+        raise GateError("this path cannot be bought", code="path_not_payable", status=404)
+    kind, named, size = payable.kind, payable.model is not None, len(sent.body)
+    if kind in FORM_KINDS:
+        form = read_form(sent.content_type, sent.body)
+        call = CallRequest.parse_form(kind, form.fields, form.figures(), model=payable.model)
+        stream = UnsupportedParameter("stream cannot be bought for a form", param="stream")
+        return Request(sent.path, named, call, {}, form, stream if call.stream else None, size)
+    body = parse_body(sent.body)
+    call = CallRequest.parse(kind, body, model=payable.model)
+    try:
+        check_fields(kind, body)
+    except InvalidRequest as fault:
+        return Request(sent.path, named, call, body, None, fault, size)
+    return Request(sent.path, named, call, body, None, None, size)
 
 
 class Quotes:
-    """Reads and prices calls. It moves no money."""
+    """Prices calls. It moves no money."""
 
     def __init__(self, settings: GatewaySettings, prices: Prices) -> None:
         self._settings = settings
         self._prices = prices
 
-    def terms(self, sent: Sent, *, for_s: float = 0.0) -> Terms:
-        """Read a body and price it, so that the price is accepted for ``for_s`` from now.
+    def terms(self, request: Request, *, for_s: float = 0.0) -> Terms:
+        """Price a call, so that the price is accepted for ``for_s`` from now.
 
         Raises:
-            InvalidRequest: the body, or something in it, cannot be bought.
+            InvalidRequest: something in its body cannot be bought.
             RequestNotPriceable: the model has no price for such a call.
-            GateError: the path is not sold, the model is not, or a rate is lacking for its price.
+            GateError: the model is not sold, or a rate is lacking for its price.
         """
-        payable = find_payable(sent.path)
-        if payable is None:
-            raise GateError("this path cannot be bought", code="path_not_payable", status=404)
-        kind, body, form = payable.kind, {}, None
-        if kind in FORM_KINDS:
-            form = read_form(sent.content_type, sent.body)
-            call = CallRequest.parse_form(kind, form.fields, form.figures(), model=payable.model)
-        else:
-            body = parse_body(sent.body)
-            call = CallRequest.parse(kind, body, model=payable.model)
-        price = self._prices.price(call.model, kind, in_path=payable.model is not None, for_s=for_s)
+        call, kind, body = request.call, request.call.kind, request.body
+        price = self._prices.price(call.model, kind, in_path=request.names_model, for_s=for_s)
         if price is None:
             raise GateError(
                 "this model is not sold here: GET /v1/cashu/info lists the ones that are",
@@ -92,23 +130,22 @@ class Quotes:
                 status=404,
                 param="model",
             )
-        if form is None:
-            check_fields(kind, body)
-        elif call.stream:
-            raise UnsupportedParameter("stream cannot be bought for a form", param="stream")
+        if request.fault is not None:
+            raise request.fault
         if has_token_numbers(kind, body) and not self._prices.takes_token_numbers(call.model, kind):
             param = "input" if kind == "embeddings" else "prompt"
             raise UnsupportedParameter("this model takes texts, not token numbers", param=param)
         call = self._as_served(call)
         default = self._settings.default_output_tokens
         return Terms(
-            sent.path,
+            request.path,
             call,
             body,
-            form,
+            request.form,
             price,
             quote_msat(price, call, default_output_tokens=default),
             minimum_msat(price, call, min_output_tokens=self._settings.min_output_tokens),
+            request.size,
         )
 
     def outbound(self, terms: Terms, payment: Payment) -> Outbound:

@@ -10,7 +10,7 @@ from otrta_core.multipart import read_form
 from otrta_core.requests import Kind
 from otrta_litellm.answers import GateError
 from otrta_litellm.prices import Prices
-from otrta_litellm.terms import Quotes, Sent, Terms
+from otrta_litellm.terms import Quotes, Sent, Terms, read_request
 from tests.otrta_litellm.samples import payment, settings
 
 JSON = "application/json"
@@ -95,7 +95,7 @@ def got(terms: Terms, paid_msat: int = 10_000, shelf: Shelf | None = None) -> di
 
 
 def test_every_kind_of_call_has_terms() -> None:
-    kinds = {quotes().terms(sent(path)).call.kind for path in PATHS}
+    kinds = {quotes().terms(read_request(sent(path))).call.kind for path in PATHS}
     assert kinds == set(get_args(Kind))
 
 
@@ -120,7 +120,7 @@ def test_every_kind_of_call_has_terms() -> None:
     ],
 )
 def test_the_quote_of_each_kind(path: str, quote_msat: int) -> None:
-    assert quotes().terms(sent(path)).quote_msat == quote_msat
+    assert quotes().terms(read_request(sent(path))).quote_msat == quote_msat
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_quote_of_each_kind(path: str, quote_msat: int) -> None:
 )
 def test_the_model_that_a_path_names_beats_the_bodys(path: str, shape: str) -> None:
     shelf = Shelf()
-    terms = quotes(shelf).terms(sent(path, shape))
+    terms = quotes(shelf).terms(read_request(sent(path, shape)))
     assert shelf.asked == [("a/b", terms.call.kind, True)]
     assert (terms.call.model, got(terms)["model"]) == ("a/b", "a/b")
 
@@ -151,50 +151,52 @@ def test_the_model_that_a_path_names_beats_the_bodys(path: str, shape: str) -> N
     ],
 )
 def test_what_is_paid_caps_the_output_of_a_text(path: str, field: str) -> None:
-    terms = quotes().terms(sent(path))
+    terms = quotes().terms(read_request(sent(path)))
     assert got(terms, paid_msat=7 + 50 + 18 * 5 + 4)[field] == 18
     assert got(terms, paid_msat=7 + 50)[field] == 16
     assert got(terms, paid_msat=10**9)[field] == 2000
-    assert got(quotes().terms(sent(path, **{field: 99})))[field] == 99
+    assert got(quotes().terms(read_request(sent(path, **{field: 99}))))[field] == 99
 
 
 @pytest.mark.parametrize("path", PATHS[5:])
 def test_what_is_made_by_the_piece_gets_no_limit(path: str) -> None:
-    assert not [name for name in got(quotes().terms(sent(path))) if name.startswith("max_")]
+    assert not [name for name in got(quotes().terms(read_request(sent(path)))) if name.startswith("max_")]
 
 
 @pytest.mark.parametrize(
     ("path", "field"), [("/v1/responses", "max_output_tokens"), ("/v1/messages", "max_tokens")]
 )
 def test_a_limit_that_litellm_raises_is_quoted_as_raised(path: str, field: str) -> None:
-    small, least = (quotes().terms(sent(path, **{field: limit})) for limit in (1, 16))
+    small, least = (quotes().terms(read_request(sent(path, **{field: limit}))) for limit in (1, 16))
     assert (small.quote_msat, small.minimum_msat) == (least.quote_msat, least.minimum_msat)
     assert got(small)[field] == 1
-    kept = quotes(Shelf(raises=False)).terms(sent(path, **{field: 1}))
+    kept = quotes(Shelf(raises=False)).terms(read_request(sent(path, **{field: 1})))
     assert kept.quote_msat == least.quote_msat - 15 * 5
 
 
 def test_a_small_limit_of_another_kind_is_quoted_as_it_is() -> None:
-    one, two = (quotes().terms(sent("/v1/chat/completions", max_tokens=limit)) for limit in (1, 2))
+    one, two = (
+        quotes().terms(read_request(sent("/v1/chat/completions", max_tokens=limit))) for limit in (1, 2)
+    )
     assert two.quote_msat - one.quote_msat == 5
 
 
 def test_an_anthropic_call_always_has_a_limit() -> None:
     free = Shelf(ModelPrice())
-    assert got(quotes(free).terms(sent("/v1/messages")), shelf=free)["max_tokens"] == 1024
-    assert "max_tokens" not in got(quotes(free).terms(sent("/v1/chat/completions")), shelf=free)
+    assert got(quotes(free).terms(read_request(sent("/v1/messages"))), shelf=free)["max_tokens"] == 1024
+    assert "max_tokens" not in got(quotes(free).terms(read_request(sent("/v1/chat/completions"))), shelf=free)
 
 
 def test_nothing_is_stored_of_a_responses_call() -> None:
     for store in (True, False, None):
-        assert got(quotes().terms(sent("/v1/responses", store=store)))["store"] is False
-    assert "store" not in got(quotes().terms(sent("/v1/chat/completions", store=True)))
+        assert got(quotes().terms(read_request(sent("/v1/responses", store=store))))["store"] is False
+    assert "store" not in got(quotes().terms(read_request(sent("/v1/chat/completions", store=True))))
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_what_steers_litellm_or_names_the_caller_is_taken_out(path: str) -> None:
     steering = {"user": "bob", "metadata": "{}", "timeout": "1", "fallbacks": "x", "num_retries": "9"}
-    found = got(quotes().terms(sent(path, **steering)))
+    found = got(quotes().terms(read_request(sent(path, **steering))))
     assert not steering.keys() & found.keys()
 
 
@@ -205,7 +207,7 @@ def test_what_steers_litellm_or_names_the_caller_is_taken_out(path: str) -> None
 )
 def test_what_no_table_lists_is_refused(path: str, field: str) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
-        quotes().terms(sent(path, **{field: "x"}))
+        quotes().terms(read_request(sent(path, **{field: "x"})))
     assert caught.value.param == field
 
 
@@ -233,22 +235,22 @@ def test_what_no_table_lists_is_refused(path: str, field: str) -> None:
 )
 def test_what_has_no_bound_is_refused(path: str, fields: dict[str, Any]) -> None:
     with pytest.raises((UnsupportedParameter, RequestNotPriceable)):
-        quotes().terms(sent(path, **fields))
+        quotes().terms(read_request(sent(path, **fields)))
 
 
 @pytest.mark.parametrize(("path", "field"), [("/v1/embeddings", "input"), ("/v1/completions", "prompt")])
 def test_token_numbers_are_for_models_that_take_them(path: str, field: str) -> None:
     numbers = sent(path, **{field: [[1, 2], [3]]})
-    assert quotes().terms(numbers).call.model == "m"
+    assert quotes().terms(read_request(numbers)).call.model == "m"
     with pytest.raises(UnsupportedParameter) as caught:
-        quotes(Shelf(takes_numbers=False)).terms(numbers)
+        quotes(Shelf(takes_numbers=False)).terms(read_request(numbers))
     assert caught.value.param == field
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_model_without_a_price_is_not_found(path: str) -> None:
     with pytest.raises(GateError) as caught:
-        quotes(Shelf(None)).terms(sent(path))
+        quotes(Shelf(None)).terms(read_request(sent(path)))
     assert (caught.value.gate_code, caught.value.status) == ("model_not_found", 404)
 
 
@@ -258,23 +260,23 @@ def test_a_model_without_a_price_is_not_found(path: str) -> None:
 def test_a_price_of_texts_does_not_buy_pieces(path: str) -> None:
     text = ModelPrice(input_msat_per_mtok=1, output_msat_per_mtok=1, max_input_tokens=9, max_output_tokens=9)
     with pytest.raises(RequestNotPriceable):
-        quotes(Shelf(text)).terms(sent(path))
+        quotes(Shelf(text)).terms(read_request(sent(path)))
 
 
 @pytest.mark.parametrize("path", BODIES)
 def test_a_form_is_no_body(path: str) -> None:
     with pytest.raises(InvalidRequest):
-        quotes().terms(Sent(path, FORM, sent("/v1/images/edits").body))
+        quotes().terms(read_request(Sent(path, FORM, sent("/v1/images/edits").body)))
 
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_a_body_is_no_form(path: str) -> None:
     for content_type in (JSON, FORM, ""):
         with pytest.raises(InvalidRequest):
-            quotes().terms(Sent(path, content_type, sent("/v1/images/generations").body))
+            quotes().terms(read_request(Sent(path, content_type, sent("/v1/images/generations").body)))
 
 
 def test_a_path_that_is_not_sold_has_no_terms() -> None:
     with pytest.raises(GateError) as caught:
-        quotes().terms(Sent("/v1/files", JSON, b"{}"))
+        quotes().terms(read_request(Sent("/v1/files", JSON, b"{}")))
     assert caught.value.gate_code == "path_not_payable"
