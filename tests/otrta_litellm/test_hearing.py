@@ -6,7 +6,7 @@ from anyio.lowlevel import checkpoint
 
 from otrta_core import ModelPrice, RequestNotPriceable
 from otrta_litellm.hearing import Hearing
-from otrta_litellm.terms import Terms
+from otrta_litellm.terms import Terms, read_request
 from tests.otrta_core.sound import files
 from tests.otrta_litellm.test_terms import FORM, PRICE, Sent, Shelf, quotes, sent
 
@@ -20,7 +20,7 @@ def heard(content: bytes, filename: str = "a.ogg", price: ModelPrice = PRICE) ->
     head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n\r\n'
     model = '--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n'
     body = model.encode() + head.encode() + content + b"\r\n--B--\r\n"
-    return quotes(Shelf(price)).terms(Sent("/v1/audio/transcriptions", FORM, body))
+    return quotes(Shelf(price)).terms(read_request(Sent("/v1/audio/transcriptions", FORM, body)))
 
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ async def test_what_cannot_be_told_is_refused() -> None:
 
 async def test_where_seconds_cost_nothing_nobody_looks() -> None:
     await Hearing().check(heard(b"no sound", price=BY_TOKENS))
-    await Hearing().check(quotes().terms(sent("/v1/images/edits")))
+    await Hearing().check(quotes().terms(read_request(sent("/v1/images/edits"))))
 
 
 async def test_a_long_look_keeps_nobody_else_waiting() -> None:
