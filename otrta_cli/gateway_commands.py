@@ -1,6 +1,7 @@
 """`otrta gateway`: the operator's side."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -132,18 +133,27 @@ def recover(link: GatewayLink, as_json: bool) -> None:
 @gateway.command()
 @config_option
 @click.option("--port", type=click.IntRange(1, 65535), default=4000, show_default=True, help="LiteLLM's.")
+@click.option(
+    "--num_workers",
+    "workers",
+    type=click.IntRange(1),
+    default=1,
+    envvar="NUM_WORKERS",
+    help="As LiteLLM is started with.",
+)
 @as_json_option
-def doctor(config: Path | None, port: int, as_json: bool) -> None:
-    """Check settings, store, mints, prices and the programs that the gateway needs.
+def doctor(config: Path | None, port: int, workers: int, as_json: bool) -> None:
+    """Check settings, store, mints, prices and the programs that the gateway needs; say how to mend each.
 
-    Wrong settings give one sentence, the same that stops LiteLLM's start. Nothing is changed.
+    Wrong settings give one sentence, the same that stops LiteLLM's start. Nothing is changed. Exit code 1
+    where anything is wrong.
     """
     from otrta_cli.gateway_doctor import examine
     from otrta_cli.gateway_render import show_checks
 
-    checks = examine(config, port)
-    show({"ok": all(check["ok"] for check in checks), "checks": checks}, as_json, show_checks)
-    failed = sum(not check["ok"] for check in checks)
+    checks = examine(config, port, workers)
+    failed = sum(not check.ok for check in checks)
+    show({"ok": not failed, "checks": [asdict(check) for check in checks]}, as_json, show_checks)
     if failed:
         raise click.ClickException(f"{failed} of {len(checks)} checks failed")
 

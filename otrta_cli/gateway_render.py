@@ -127,8 +127,13 @@ def show_gateway_recovery(told: Mapping[str, Any]) -> None:
 
 
 def show_checks(told: Mapping[str, Any]) -> None:
-    """Show what was looked at, and what is wrong with it."""
-    show_columns([("ok" if c["ok"] else "WRONG", c["what"], c["told"]) for c in told["checks"]])
+    """Show what was looked at, and under what is wrong how to mend it."""
+    rows: list[tuple[str, ...]] = []
+    for check in told["checks"]:
+        rows.append(("ok" if check["ok"] else "WRONG", check["what"], check["told"]))
+        if check["fix"]:
+            rows.append(("", "", f"→ {check['fix']}"))
+    show_columns(rows)
 
 
 def _short(destination: str) -> str:
