@@ -144,6 +144,12 @@ class Gateway:
                 for work in (self._keep_rate, self._keep_prices, self._keep_guards) if selling else ():
                     tasks.start_soon(self._every, REFRESH_EVERY_S, work)
 
+    @property
+    def _opened(self) -> Wallet:
+        """The wallet, for what ``run`` does once it is open."""
+        assert self._wallet is not None  # noqa: S101 (set before any of that)
+        return self._wallet
+
     def _risk(self) -> Risk | None:
         settings = self.settings
         if settings.redeem == "before":
@@ -245,8 +251,7 @@ class Gateway:
 
         Returns when each of the gateway's mints that the store knows has been asked.
         """
-        wallet = self._wallet
-        assert wallet is not None  # noqa: S101 (only called by run)
+        wallet = self._opened
         while await marker.is_unsettled():
             async with turn(wallet, "copy") as ours:
                 if ours and await self._catch_up_with_copies(wallet):
@@ -269,24 +274,20 @@ class Gateway:
 
     async def _keep_rate(self) -> None:
         """Ask the feeds for the BTC/USD rate, where that is due."""
-        assert self._wallet is not None  # noqa: S101 (only called by run)
-        await self.rate.keep(self._wallet.transactions)
+        await self.rate.keep(self._opened.transactions)
 
     async def _keep_guards(self) -> None:
         """Ask mints that are away whether they are back, and count what is held."""
-        assert self._wallet is not None  # noqa: S101 (only called by run)
-        await self.guards.probe(self._wallet)
-        await self.guards.count_holdings(self._wallet)
+        await self.guards.probe(self._opened)
+        await self.guards.count_holdings(self._opened)
 
     async def _keep_prices(self) -> None:
         """Put this worker's prices in force, and learn of other workers'."""
-        assert self._wallet is not None  # noqa: S101 (only called by run)
-        await self.prices.refresh(self._wallet.transactions)
+        await self.prices.refresh(self._opened.transactions)
 
     async def _reach_mints(self) -> None:
         """Ask the mints that have not been reached yet for their keysets, side by side."""
-        wallet = self._wallet
-        assert wallet is not None  # noqa: S101 (only called by run)
+        wallet = self._opened
         async with anyio.create_task_group() as tasks:
             for mint in self.settings.mints:
                 if mint not in wallet.mints.urls or not wallet.mints.units(mint):
@@ -309,8 +310,7 @@ class Gateway:
 
     async def _recover_swaps(self, *, everything: bool = False) -> None:
         """End swaps that died by the mint's state, where no other worker is at it."""
-        wallet = self._wallet
-        assert wallet is not None  # noqa: S101 (only called by run)
+        wallet = self._opened
         async with turn(wallet, "recover") as ours:
             if ours:
                 leave = set() if self._queue is None else self._queue.in_hand
@@ -318,8 +318,7 @@ class Gateway:
 
     async def _end_calls(self) -> None:
         """Settle calls that died, here or with their worker, by what they delivered; and pay debts."""
-        wallet = self._wallet
-        assert wallet is not None  # noqa: S101 (only called by run)
+        wallet = self._opened
         run = wallet.transactions.run
         now = wallet.transactions.now()
         await run(payments.take_over)

@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
 from pydantic import BaseModel, Field
-from starlette.responses import Response
 from starlette.routing import Route
 
 from otrta_cli.upstream.behaviours import TOOL, Behaviour, Said
@@ -16,11 +14,10 @@ from otrta_cli.upstream.sending import (
     NOT_JSON,
     answering,
     event,
+    in_words,
     json_of,
     pieces,
-    plain,
     stated,
-    streamed,
     usage_of,
 )
 
@@ -146,12 +143,7 @@ def _finish_reason(behaviour: Behaviour, said: Said) -> str:
     return "tool_calls" if behaviour.calls_tool else "stop"
 
 
-async def _answer(behaviour: Behaviour, asked: ChatRequest) -> Response:
-    if asked.stream:
-        return streamed(behaviour, chat_chunks(behaviour, asked))
-    await anyio.sleep(behaviour.word_s * behaviour.says(asked.limit).tokens)
-    return plain(behaviour, chat_body(behaviour, asked))
-
+_answer = in_words(chat_body, chat_chunks)
 
 ROUTES = [
     Route("/v1/chat/completions", answering("chat", json_of(ChatRequest), _answer), methods=["POST"]),

@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
 from pydantic import BaseModel, Field
-from starlette.responses import Response
 from starlette.routing import Route
 
 from otrta_cli.upstream.behaviours import Behaviour
@@ -17,11 +15,10 @@ from otrta_cli.upstream.sending import (
     NOT_JSON,
     answering,
     event,
+    in_words,
     json_of,
     pieces,
-    plain,
     stated,
-    streamed,
     usage_of,
 )
 
@@ -36,6 +33,11 @@ class CompletionRequest(BaseModel):
     echo: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of the answer."""
+        return self.max_tokens
 
     @property
     def prompts(self) -> list[str]:
@@ -54,7 +56,7 @@ class CompletionRequest(BaseModel):
 
 def completion_body(behaviour: Behaviour, request: CompletionRequest) -> dict[str, Any]:
     """The whole answer to a plain call."""
-    said = behaviour.says(request.max_tokens)
+    said = behaviour.says(request.limit)
     text, reason = "".join([*said.thought, *said.words]), "stop" if said.whole else "length"
     choices = [
         {"index": index, "text": start + text, "logprobs": None, "finish_reason": reason}
@@ -79,7 +81,7 @@ def completion_chunks(behaviour: Behaviour, request: CompletionRequest) -> Itera
     def choice(index: int, text: str, finish_reason: str | None = None) -> list[dict[str, Any]]:
         return [{"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}]
 
-    whole = behaviour.says(request.max_tokens)
+    whole = behaviour.says(request.limit)
     said = whole.cut() if behaviour.cut else whole
     for index, start in enumerate(request.starts):
         if start:
@@ -112,12 +114,7 @@ def _common(request: CompletionRequest) -> dict[str, Any]:
     }
 
 
-async def _answer(behaviour: Behaviour, asked: CompletionRequest) -> Response:
-    if asked.stream:
-        return streamed(behaviour, completion_chunks(behaviour, asked))
-    await anyio.sleep(behaviour.word_s * behaviour.says(asked.max_tokens).tokens)
-    return plain(behaviour, completion_body(behaviour, asked))
-
+_answer = in_words(completion_body, completion_chunks)
 
 ROUTES = [
     Route("/v1/completions", answering("completions", json_of(CompletionRequest), _answer), methods=["POST"]),

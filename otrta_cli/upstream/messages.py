@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,11 +15,10 @@ from otrta_cli.upstream.sending import (
     PROMPT_TOKENS,
     answering,
     event,
+    in_words,
     json_of,
     pieces,
-    plain,
     retry_headers,
-    streamed,
 )
 
 _ERROR_TYPES = {
@@ -39,10 +37,15 @@ class MessagesRequest(BaseModel):
     max_tokens: int = Field(ge=1)
     stream: bool | None = None
 
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of the answer."""
+        return self.max_tokens
+
 
 def message_body(behaviour: Behaviour, request: MessagesRequest) -> dict[str, Any]:
     """The whole answer to a plain call."""
-    said = behaviour.says(request.max_tokens)
+    said = behaviour.says(request.limit)
     usage = _usage(behaviour) | {"output_tokens": said.tokens}
     body = _message(request, _blocks(behaviour, said), _stop_reason(behaviour, said))
     if behaviour.usage == "absent":
@@ -68,7 +71,7 @@ def message_events(behaviour: Behaviour, request: MessagesRequest) -> Iterator[t
         stop = {"stop_reason": _stop_reason(behaviour, said), "stop_sequence": None}
         return sent("message_delta", delta=stop, **told)
 
-    whole = behaviour.says(request.max_tokens)
+    whole = behaviour.says(request.limit)
     said = whole.cut() if behaviour.cut else whole
     begun = {"usage": _usage(behaviour) | {"output_tokens": 1}} if states else {}
     yield 0.0, sent("message_start", message=_message(request, [], None) | begun)
@@ -144,12 +147,7 @@ def _refused(status: int, kind: str, code: str, message: str) -> Response:
     return JSONResponse({"type": "error", "error": error}, status, retry_headers(status))
 
 
-async def _answer(behaviour: Behaviour, asked: MessagesRequest) -> Response:
-    if asked.stream:
-        return streamed(behaviour, message_events(behaviour, asked))
-    await anyio.sleep(behaviour.word_s * behaviour.says(asked.max_tokens).tokens)
-    return plain(behaviour, message_body(behaviour, asked))
-
+_answer = in_words(message_body, message_events)
 
 _endpoint = answering("messages", json_of(MessagesRequest), _answer, _refused)
 

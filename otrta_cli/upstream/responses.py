@@ -5,9 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
 from pydantic import BaseModel, Field
-from starlette.responses import Response
 from starlette.routing import Route
 
 from otrta_cli.upstream.behaviours import TOOL, Behaviour, Said
@@ -18,11 +16,10 @@ from otrta_cli.upstream.sending import (
     PROMPT_TOKENS,
     answering,
     event,
+    in_words,
     json_of,
     pieces,
-    plain,
     stated,
-    streamed,
 )
 
 
@@ -34,10 +31,15 @@ class ResponsesRequest(BaseModel):
     max_output_tokens: int | None = Field(default=None, ge=1)
     stream: bool | None = None
 
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of the answer."""
+        return self.max_output_tokens
+
 
 def response_body(behaviour: Behaviour, request: ResponsesRequest) -> dict[str, Any]:
     """The whole answer to a plain call."""
-    said = behaviour.says(request.max_output_tokens)
+    said = behaviour.says(request.limit)
     return _response(request, said, _items(behaviour, said)) | stated(behaviour, _usage(behaviour, said))
 
 
@@ -56,7 +58,7 @@ def response_events(behaviour: Behaviour, request: ResponsesRequest) -> Iterator
         numbered = {"type": kind, "sequence_number": next(numbers), **fields}
         return event(json.dumps(numbered, ensure_ascii=False), kind)
 
-    whole = behaviour.says(request.max_output_tokens)
+    whole = behaviour.says(request.limit)
     said = whole.cut() if behaviour.cut else whole
     begun = _response(request, None, []) | {"usage": None}
     yield 0.0, sent("response.created", response=begun)
@@ -145,12 +147,7 @@ def _usage(behaviour: Behaviour, said: Said) -> dict[str, Any]:
     }
 
 
-async def _answer(behaviour: Behaviour, asked: ResponsesRequest) -> Response:
-    if asked.stream:
-        return streamed(behaviour, response_events(behaviour, asked))
-    await anyio.sleep(behaviour.word_s * behaviour.says(asked.max_output_tokens).tokens)
-    return plain(behaviour, response_body(behaviour, asked))
-
+_answer = in_words(response_body, response_events)
 
 ROUTES = [
     Route("/v1/responses", answering("responses", json_of(ResponsesRequest), _answer), methods=["POST"]),

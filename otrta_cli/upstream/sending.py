@@ -32,7 +32,18 @@ class Asked(Protocol):
         """The model asked."""
 
 
+class AskedForWords(Asked, Protocol):
+    """A call whose answer is words, which may come as a stream."""
+
+    stream: bool | None
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of the answer."""
+
+
 AnyAsked = TypeVar("AnyAsked", bound=Asked)
+AnyWords = TypeVar("AnyWords", bound=AskedForWords)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
@@ -82,6 +93,21 @@ def answering(
         return await answer(behaviour, asked)
 
     return endpoint
+
+
+def in_words(
+    body: Callable[[Behaviour, AnyWords], dict[str, Any]],
+    events: Callable[[Behaviour, AnyWords], Iterable[tuple[float, bytes]]],
+) -> Callable[[Behaviour, AnyWords], Awaitable[Response]]:
+    """An answer that is streamed where that is asked for, and else whole, after the time of its words."""
+
+    async def answer(behaviour: Behaviour, asked: AnyWords) -> Response:
+        if asked.stream:
+            return streamed(behaviour, events(behaviour, asked))
+        await anyio.sleep(behaviour.word_s * behaviour.says(asked.limit).tokens)
+        return plain(behaviour, body(behaviour, asked))
+
+    return answer
 
 
 def _failure(request: Request, behaviour: Behaviour, model: str) -> Refusal | None:
