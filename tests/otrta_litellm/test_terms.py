@@ -263,6 +263,14 @@ def test_a_price_of_texts_does_not_buy_pieces(path: str) -> None:
         quotes(Shelf(text)).terms(read_request(sent(path)))
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_call_that_names_no_model_is_refused_before_litellm_chooses_one(path: str) -> None:
+    for nothing in ({"model": None}, {"model": ""}) if path in BODIES else ({"model": ""},):
+        with pytest.raises(InvalidRequest) as caught:
+            read_request(sent(path, **nothing))
+        assert caught.value.param == "model"
+
+
 @pytest.mark.parametrize("path", BODIES)
 def test_a_form_is_no_body(path: str) -> None:
     with pytest.raises(InvalidRequest):
