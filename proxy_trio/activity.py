@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, and_, case, func, literal, null, or_,
 
 from otrta_wallet.schema import history
 from proxy_trio import calls as books
-from proxy_trio.schema import CallState, calls
+from proxy_trio.schema import CallState, app_keys, calls
 
 DAYS: Final = 30
 
@@ -46,10 +46,10 @@ def _calls() -> Select[Any]:
         calls.c.model.label("model"),
         calls.c.input_tokens.label("input_tokens"),
         calls.c.output_tokens.label("output_tokens"),
-        null().label("app_key"),
+        app_keys.c.name.label("app_key"),
         calls.c.state.label("state"),
         calls.c.reason.label("reason"),
-    )
+    ).select_from(calls.outerjoin(app_keys, app_keys.c.id == calls.c.key_id))
 
 
 def _moves() -> Select[Any]:

@@ -27,6 +27,8 @@ async def overview(visit: Visit) -> Response:
         mints=await visit.act("mints"),
         gateways=await visit.act("gateways"),
         pending=await visit.act("pending"),
+        budgets=await visit.act("budgets"),
+        approvals=await visit.act("approvals"),
         latest=(await visit.act("activity", limit=6))["entries"],
     )
 

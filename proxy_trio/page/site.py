@@ -9,7 +9,7 @@ from otrta_core import OtrtaError
 from proxy_trio.app import landing
 from proxy_trio.client import Client
 from proxy_trio.errors import LocalTokenRequired, PathNotServed
-from proxy_trio.page import book_views, money_views
+from proxy_trio.page import book_views, gateway_views, limit_views, money_views
 from proxy_trio.page.forms import check_asker, read_form
 from proxy_trio.page.rendering import Pages
 from proxy_trio.page.sessions import LONGEST_S, PAGE_PREFIX, Session, Sessions
@@ -46,6 +46,19 @@ def build_site(client: Client, sessions: Sessions) -> ASGIApp:
             route("sent/{id}/cancel", money_views.send, money_views.take_back),
             route("pay", money_views.pay, money_views.ask_for_offer),
             route("pay/{name}", money_views.payment, money_views.pay_it),
+            route("limits", limit_views.limits, limit_views.set_limits),
+            route("pause", limit_views.limits, limit_views.pause),
+            route("resume", limit_views.limits, limit_views.resume),
+            route("approvals/{id}/approve", limit_views.limits, limit_views.approve),
+            route("approvals/{id}/deny", limit_views.limits, limit_views.deny),
+            route("keys", limit_views.limits, limit_views.add_key),
+            route("key/{name}", limit_views.key),
+            route("key/{name}/rotate", limit_views.limits, limit_views.rotate_key),
+            route("key/{name}/remove", limit_views.limits, limit_views.remove_key),
+            route("gateways", gateway_views.gateways, gateway_views.add_gateway),
+            route("gateways/remove", gateway_views.gateways, gateway_views.remove_gateway),
+            route("mints", gateway_views.gateways, gateway_views.add_mint),
+            route("mints/remove", gateway_views.gateways, gateway_views.remove_mint),
             route("leave", book_views.overview, door.leave),
         ],
         redirect_slashes=False,

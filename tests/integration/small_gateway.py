@@ -16,10 +16,13 @@ COST_MSAT = 110
 
 @contextmanager
 def small_gateway(
-    purse: Purse, models: Sequence[str] = ("small",), name: str = "small gateway"
+    purse: Purse,
+    models: Sequence[str] = ("small",),
+    name: str = "small gateway",
+    price_msat: int = 1_000_000,
 ) -> Iterator[str]:
     """Run a gateway that takes the purse's e-cash; every call costs `COST_MSAT`. Yields its URL."""
-    price = {"input_msat_per_mtok": 1_000_000, "output_msat_per_mtok": 5_000_000}
+    price = {"input_msat_per_mtok": price_msat, "output_msat_per_mtok": 5_000_000}
     info = {
         "name": name,
         "unit": "msat",

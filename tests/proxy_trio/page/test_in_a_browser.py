@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.integration
 HOSTILE = "<img src=x onerror=alert(1)>"
 expect.set_options(timeout=15_000)
 
-PLACES = ["", "activity", "pending", "topup", "receive", "send", "pay", "connect"]
+PLACES = ["", "activity", "pending", "topup", "receive", "send", "pay", "limits", "gateways", "connect"]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,16 @@ def page(here: House) -> Iterator[Page]:
     assert complaints == []
 
 
-def call(here: House, model: str = "small") -> None:
+def ask(here: House, model: str = "small", key: str = "none") -> httpx.Response:
+    """Call as an app does."""
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
-    answer = httpx.post(f"{here.proxy.url}/v1/chat/completions", json=body, trust_env=False, timeout=60)
+    headers = {"Authorization": f"Bearer {key}"}
+    url = f"{here.proxy.url}/v1/chat/completions"
+    return httpx.post(url, json=body, headers=headers, trust_env=False, timeout=60)
+
+
+def call(here: House, model: str = "small") -> None:
+    answer = ask(here, model)
     assert answer.status_code == 200, answer.text
 
 
@@ -186,6 +194,100 @@ def test_a_call_is_in_the_activity_with_what_it_used_and_cost(here: House, page:
     page.get_by_text("The same as a table").click()
     expect(page.get_by_role("columnheader", name="small")).to_be_visible()
     assert page.locator("main img").count() == 0
+
+
+def test_spending_is_paused_and_resumed(here: House, page: Page) -> None:
+    go(page, "limits")
+    page.get_by_role("button", name="Pause all spending").click()
+    expect(page.get_by_role("status")).to_contain_text("Paused")
+    refused = ask(here)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "spending_paused")
+    go(page, "")
+    expect(page.locator("main")).to_contain_text("Spending is paused.")
+    go(page, "limits")
+    page.get_by_role("button", name="Resume spending").click()
+    expect(page.get_by_role("status")).to_have_text("Calls are paid again.")
+    call(here)
+
+
+def test_budgets_are_changed_where_they_are_shown(here: House, page: Page) -> None:
+    go(page, "limits")
+    page.get_by_text("Change the budgets").click()
+    page.get_by_label("Each hour, in sat").fill("12,345")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("Saved.")
+    expect(page.get_by_role("row", name="This hour")).to_contain_text("12,345.000")
+    assert here.wallet.act("config_get", key="budgets.per_hour_sat")["value"] == 12_345
+    page.get_by_text("Change the budgets").click()
+    page.get_by_label("Each hour, in sat").fill("-1")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("whole number of sat")
+    expect(page.get_by_label("Each hour, in sat")).to_have_value("-1")
+    page.get_by_label("Each hour, in sat").fill("unlimited")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("row", name="This hour")).to_contain_text("no limit")
+    here.complaints[:] = [text for text in here.complaints if "400" not in text]
+
+
+def test_a_key_is_shown_once_pays_within_its_budget_and_is_taken_away(here: House, page: Page) -> None:
+    go(page, "limits")
+    page.get_by_text("Make a key").click()
+    page.get_by_label("Name").fill("editor")
+    page.get_by_label("In all, in sat").fill("100")
+    page.get_by_role("button", name="Make the key").click()
+    key = page.locator("#key").inner_text()
+    assert key.startswith("sk-otrta-app-")
+    page.reload()
+    expect(page.get_by_role("status")).to_contain_text("A key is shown once")
+    assert key not in page.content()
+    assert ask(here, key=key).status_code == 200
+    go(page, "activity")
+    expect(page.locator("section[aria-labelledby=entries] tbody tr").first).to_contain_text("editor")
+    go(page, "limits")
+    page.get_by_role("button", name="Remove the key editor").click()
+    expect(page.get_by_role("status")).to_contain_text("was removed")
+    assert ask(here, key=key).status_code == 401
+
+
+def test_a_call_that_waits_for_approval_goes_on_when_it_has_it(here: House, page: Page) -> None:
+    here.wallet.act("config_set", values={"budgets.approve_above_sat": 0})
+    try:
+        with ThreadPoolExecutor(1) as aside:
+            waiting = aside.submit(ask, here)
+            while not here.wallet.act("approvals"):
+                assert not waiting.done()
+            go(page, "")
+            expect(page.locator("main")).to_contain_text("1 call waits for your approval.")
+            page.get_by_role("link", name="Decide").click()
+            page.get_by_role("button", name="Approve small").click()
+            expect(page.get_by_role("status")).to_have_text("Approved.")
+            assert waiting.result().status_code == 200
+            refused = aside.submit(ask, here)
+            while not here.wallet.act("approvals"):
+                assert not refused.done()
+            page.reload()
+            page.get_by_role("button", name="Deny small").click()
+            expect(page.get_by_role("status")).to_have_text("Denied.")
+            assert refused.result().status_code == 403
+    finally:
+        here.wallet.act("config_set", values={"budgets.approve_above_sat": None})
+
+
+def test_gateways_stand_side_by_side_and_come_and_go(here: House, purse: Purse, page: Page) -> None:
+    with small_gateway(purse, ("small", "other"), price_msat=900_000) as second:
+        go(page, "gateways")
+        page.get_by_label("Add a gateway").fill(second)
+        page.get_by_role("button", name="Add", exact=True).first.click()
+        expect(page.get_by_role("status")).to_contain_text("Added")
+        prices = page.locator("section[aria-labelledby=prices]")
+        expect(prices.get_by_role("row", name=re.compile("^small"))).to_contain_text("900.000 / 5,000.000")
+        expect(prices.get_by_text("cheapest", exact=True)).to_have_count(1)
+        expect(prices).to_contain_text(HOSTILE)
+        page.get_by_role("button", name=f"Remove {second.removeprefix('http://')}").click()
+        expect(page.get_by_role("status")).to_contain_text("Removed")
+    page.get_by_role("button", name="Remove", exact=False).last.click()
+    expect(page.get_by_role("alert")).to_contain_text("money or open business")
+    here.complaints[:] = [text for text in here.complaints if "409" not in text]
 
 
 def test_what_is_pending_is_recovered_by_a_press(here: House, page: Page) -> None:
