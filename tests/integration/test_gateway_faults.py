@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from otrta_cli.processes import Running, config_dir, free_port, start_gateway, start_mint
+from otrta_cli.upstream.audio import SOUND
+from otrta_core import Token
 from otrta_litellm.ledger import earnings_msat, holdings_msat
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.integration.locked import locked
@@ -141,6 +143,20 @@ def test_a_plain_answer_over_the_bound_goes_out_without_its_change(frail: Frail)
     left = frail.shop.change(token)
     assert left.json["cost_msat"] == 10 + 8 * 20 * 5
     assert left.change is not None
+
+
+def test_a_sound_over_the_bound_goes_out_whole_without_its_change(frail: Frail) -> None:
+    token = frail.purse.token(PAID)
+    spoken = {"model": "demo-speech", "input": "hi", "voice": "alloy"}
+    served = frail.shop.buy(token, spoken, path="/v1/audio/speech", headers=SSE)
+    assert (served.status, served.body) == (200, SOUND)
+    assert served.headers["content-type"].startswith("audio/")
+    assert served.headers["x-otrta-change"] == "claim"
+    assert "x-cashu" not in served.headers
+    left = frail.shop.wait_until_over(token)
+    assert (left.json["cost_msat"], left.json["change_msat"]) == (2 * 15, PAID - 2 * 15)
+    assert left.change is not None
+    assert frail.purse.spend(left.change).amount == PAID - 2 * 15
 
 
 def test_a_stream_over_the_bound_carries_its_change_in_comments(frail: Frail) -> None:
@@ -314,15 +330,23 @@ def test_a_swap_for_many_whose_answer_is_lost_pays_for_each(frail: Frail) -> Non
 
 
 def test_a_gateway_that_is_told_to_stop_finishes_its_calls(frail: Frail) -> None:
-    token = frail.purse.token(PAID)
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(frail.shop.buy, token, slow(2))
-        wait_for(frail, "state = 'redeemed'")
+    plain, live = frail.purse.token(PAID), frail.purse.token(PAID)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(frail.shop.buy, plain, slow(2)),
+            pool.submit(frail.shop.buy, live, slow(2, stream=True), headers=SSE),
+        ]
+        wait_for(frail, "state = 'redeemed'", 2)
         frail.running.stop()
-        served = running.result()
-    assert served.sums == (PAID, 110, 0, PAID - 110)
-    assert served.change is not None
-    assert frail.purse.states(served.change) == {"UNSPENT"}
+        answer, stream = (call.result() for call in calls)
+    assert answer.sums == (PAID, 110, 0, PAID - 110)
+    assert stream.text == " w" * 20
+    assert stream.body.endswith(b"data: [DONE]\n\n")
+    assert stream.comments["otrta"] == f"paid={PAID} cost=110 fee=0 change={PAID - 110}"
+    for change in (answer.change, Token.parse(stream.comments["x-cashu"])):
+        assert change is not None
+        assert change.amount == PAID - 110
+        assert frail.purse.states(change) == {"UNSPENT"}
 
 
 def test_after_all_that_everything_adds_up(frail: Frail) -> None:

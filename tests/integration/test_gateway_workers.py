@@ -1,4 +1,4 @@
-"""Three workers in two gateways on one PostgreSQL store, as on two machines; workers are killed at work."""
+"""Workers in two gateways on one PostgreSQL store, as on two machines; workers are killed at work."""
 
 import http.client
 import json
@@ -11,31 +11,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from sqlalchemy import text
 
-from otrta_cli.processes import Running, config_dir, free_port, start_gateway
+from otrta_cli.processes import MASTER_KEY, Running, config_dir, free_port, start_gateway
 from otrta_core import Token
+from otrta_litellm.gateway import VERSION_TABLE
 from otrta_litellm.ledger import earnings_msat, holdings_msat
+from otrta_wallet import Wallet
 from otrta_wallet.database import open_engine
 from tests.integration.purse import Purse
 from tests.integration.shop import CHAT, Reply, Shop
 from tests.integration.slow_upstream import slow_upstream
 from tests.parts import kept_running
+from tests.payee import invoice
 from tests.postgres import Server
 
 pytestmark = pytest.mark.integration
 
+WORKERS = 4 if os.environ.get("OTRTA_LONG") == "1" else 2
 PAID = 100_000
+GIVEN = 50_000
 MODEL = "demo-slow"
 
 
 @dataclass
 class Crew:
-    """Two gateways, the first with two workers.
+    """Two gateways, the first with several workers.
 
     Attributes:
-        pair: the one with two workers.
+        pair: the one with several workers.
         single: the other; it is asked what became of calls.
         store: the store of both.
         restart: starts the single one again.
@@ -68,7 +77,7 @@ class Crew:
     def wait_for_workers(self) -> None:
         """Wait until each worker that was killed has been replaced."""
         deadline = time.monotonic() + 180
-        while self.pair.log.read_text().count("Application startup complete") < 2 + self.killed:
+        while self.pair.log.read_text().count("Application startup complete") < WORKERS + self.killed:
             assert self.pair.alive
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -96,15 +105,15 @@ def crew(parts_home: Path, postgres: Server, mint: Running) -> Iterator[Crew]:
                 upstream_url=upstream,
                 mints=mint.url,
                 log=parts_home / f"logs/{name}.log",
-                env={"OTRTA_GATEWAY_STORE": store},
+                env={"OTRTA_GATEWAY_STORE": store, "OTRTA_GATEWAY_PAYOUT": '{"keep_msat": 0}'},
                 options=options,
                 wait=False,
             )
 
         log = parts_home / "logs/pair.log"
-        two = ("--num_workers", "2", "--timeout_worker_healthcheck", "120")
+        several = ("--num_workers", str(WORKERS), "--timeout_worker_healthcheck", "120")
         with (
-            kept_running(log, lambda: start("pair", *two)) as pair,
+            kept_running(log, lambda: start("pair", *several)) as pair,
             kept_running(parts_home / "logs/single.log", lambda: start("single")) as single,
         ):
             pair.wait_ready()
@@ -136,7 +145,7 @@ def lasting(seconds: float, **fields: Any) -> dict[str, Any]:
 
 
 class Call:
-    """A call to the gateway with two workers, over a connection of its own."""
+    """A call to the gateway with several workers, over a connection of its own."""
 
     def __init__(self, crew: Crew, token: Token, body: dict[str, Any], **headers: str) -> None:
         crew.wait_for_workers()
@@ -176,6 +185,22 @@ class Call:
         return pid
 
 
+def operate(url: str, action: str, **asked: object) -> httpx.Response:
+    """Tell a gateway to do something, as its operator."""
+    key = {"Authorization": f"Bearer {MASTER_KEY}"}
+    return httpx.post(f"{url}/v1/cashu/admin/{action}", json=asked, headers=key, timeout=60)
+
+
+def give(crew: Crew, token: Token) -> None:
+    """Put a token into the store, as one more of its processes."""
+
+    async def receive() -> None:
+        async with Wallet.open(crew.store, migrations=[("otrta_litellm", VERSION_TABLE)]) as wallet:
+            await wallet.receive(token)
+
+    anyio.run(receive)
+
+
 def workers_of(gateway: Running) -> list[int]:
     """The processes that a gateway has started."""
     return [int(pid) for pid in Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()]
@@ -198,6 +223,33 @@ def change_from_everywhere(crew: Crew, other: Shop, token: Token) -> Reply:
     assert said[0].body == said[1].body
     assert said[0].headers["x-cashu"] == said[1].headers["x-cashu"]
     return said[0]
+
+
+def samples_of(crew: Crew) -> list[Sample]:
+    """What Prometheus reads at whichever worker of the pair answers."""
+    key = {"Authorization": f"Bearer {MASTER_KEY}"}
+    text = httpx.get(f"{crew.pair.url}/v1/cashu/metrics", headers=key, timeout=60).text
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def figures(crew: Crew) -> dict[str, int]:
+    """The sums of all payments that are over."""
+    samples = samples_of(crew)
+    msat = {s.labels["kind"]: int(s.value) for s in samples if s.name == "otrta_msat_total"}
+    served = sum(int(s.value) for s in samples if s.labels.get("outcome") == "served")
+    return {**msat, "served": served}
+
+
+def refused_by_worker(crew: Crew) -> dict[str, int]:
+    """How many calls each worker has not served."""
+    found: dict[str, int] = {}
+    deadline = time.monotonic() + 60
+    while len(found) < WORKERS:
+        assert time.monotonic() < deadline, found
+        samples = samples_of(crew)
+        [worker] = {s.labels["worker"] for s in samples if "worker" in s.labels}
+        found[worker] = sum(int(s.value) for s in samples if s.name == "otrta_refused_total")
+    return found
 
 
 def test_a_call_whose_worker_is_killed_costs_nothing_and_its_change_is_anywhere(
@@ -261,6 +313,36 @@ def test_a_token_sent_many_times_to_both_gateways_is_served_once(
     )[0] == (1,)
 
 
+def test_calls_are_served_by_every_worker_and_add_up(crew: Crew, purse: Purse) -> None:
+    crew.wait_for_workers()
+    tokens = [purse.token(PAID + n) for n in range(8 * WORKERS)]
+    before, refused_before = figures(crew), refused_by_worker(crew)
+    with ThreadPoolExecutor(len(tokens)) as pool:
+        calls = list(pool.map(lambda token: Call(crew, token, lasting(1.0)), tokens))
+        answers = list(pool.map(Call.answer, calls))
+        refused = list(pool.map(lambda _: httpx.post(crew.pair.url + CHAT, json=lasting(1)), tokens))
+    assert [len(json.loads(answer)["choices"]) for answer in answers] == [1] * len(tokens)
+    assert {reply.status_code for reply in refused} == {402}
+    settled = [crew.payment_of(token, "settled") for token in tokens]
+    assert len({payment.owner for payment in settled}) == WORKERS
+    # 10 tokens in, and out a word for each tenth of a second
+    cost = 10 + 10 * 5
+    assert {payment.cost_msat for payment in settled} == {cost}
+    after = figures(crew)
+    gained = {name: after[name] - before[name] for name in after}
+    paid, cost = sum(token.amount for token in tokens), cost * len(tokens)
+    assert gained == {
+        "paid": paid,
+        "cost": cost,
+        "fee": 0,
+        "change": paid - cost,
+        "excess": 0,
+        "served": len(tokens),
+    }
+    refused_after = refused_by_worker(crew)
+    assert sum(refused_after.values()) - sum(refused_before.values()) == len(tokens)
+
+
 def test_the_change_of_a_lost_answer_is_there_after_a_restart(crew: Crew, other: Shop, purse: Purse) -> None:
     token = purse.token(PAID)
     call = Call(crew, token, lasting(1.0))
@@ -279,6 +361,30 @@ def test_the_change_of_a_lost_answer_is_there_after_a_restart(crew: Crew, other:
         assert again.headers["x-cashu"] == found.headers["x-cashu"]
 
 
+def test_a_payout_that_two_gateways_begin_is_paid_once(crew: Crew, other: Shop, purse: Purse) -> None:
+    give(crew, purse.token(GIVEN))
+    both = (crew.pair.url, other.url)
+    to_pay = operate(both[0], "payout/offer", to=invoice(20_000)).json()
+    to_hand_out = operate(both[1], "payout/offer", to="token", amount_msat=10_000).json()
+    for offered in (to_pay, to_hand_out):
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(lambda n: operate(both[n % 2], "payout/pay", id=offered["id"]), range(8)))  # noqa: B023
+        assert {reply.status_code for reply in replies} <= {200, 409}
+        assert [operate(url, "payout/pay", id=offered["id"]).json()["state"] for url in both] == ["paid"] * 2
+    tokens = {reply.json()["token"] for reply in replies if reply.status_code == 200}
+    assert len(tokens) == 1
+    assert crew.rows("select count(*) from operations where kind = 'melt'") == [(1,)]
+    assert crew.rows("select count(*) from transfers") == [(1,)]
+    with ThreadPoolExecutor(8) as pool:
+        asked = pool.map(lambda n: operate(both[n % 2], "payout/cancel", id=to_hand_out["id"]), range(8))
+        assert {reply.status_code for reply in asked} <= {200, 409}
+    assert purse.states(Token.parse(tokens.pop())) == {"SPENT"}
+    assert {(row.state, row.amount_msat) for row in crew.rows("select * from payouts")} == {
+        ("paid", 20_000),
+        ("cancelled", 10_000),
+    }
+
+
 def test_nothing_was_lost_on_the_way(crew: Crew, purse: Purse) -> None:
     settled = crew.rows(
         "select paid_msat, cost_msat, fee_msat, change_msat from payments where cost_msat >= 0"
@@ -289,7 +395,8 @@ def test_nothing_was_lost_on_the_way(crew: Crew, purse: Purse) -> None:
     assert crew.rows(left_open) == []
     earned = earnings_msat(crew.store)
     assert earned > 0
-    assert holdings_msat(crew.store) == earned
+    [(paid_out,)] = crew.rows("select sum(amount_msat + fee_msat) from payouts where state = 'paid'")
+    assert holdings_msat(crew.store) == earned + GIVEN - paid_out
     held = crew.rows("select y, amount from proofs where status = 'available'")
-    assert sum(row.amount for row in held) == earned
+    assert sum(row.amount for row in held) == earned + GIVEN - paid_out
     assert set(purse.states_of(row.y for row in held)) == {"UNSPENT"}
