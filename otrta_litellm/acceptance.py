@@ -4,7 +4,7 @@ The order of checks is the contract's: size and count, mint and unit, what this 
 and amount; DLEQ and the mint come after these, in ``otrta_litellm.redemption``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import anyio
 from sqlalchemy import Connection
@@ -29,10 +29,25 @@ INSPECT_WITHIN_S = 10.0
 class Acceptance:
     """Looks at tokens. It takes none."""
 
-    def __init__(self, settings: GatewaySettings, wallet: Wallet, locks: LockDesk) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        wallet: Wallet,
+        locks: LockDesk,
+        away: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """Make one.
+
+        Args:
+            settings: of the gateway.
+            wallet: the gateway's.
+            locks: looks at locks.
+            away: says which mints are not asked now, since they do not answer.
+        """
         self._settings = settings
         self._wallet = wallet
         self._locks = locks
+        self._away = away
 
     def offered_mints(self, unit: Unit) -> dict[str, int]:
         """Return the mints that take this unit here, with their input fee in ppk."""
@@ -54,10 +69,13 @@ class Acceptance:
         """Say what is to be paid (NUT-24).
 
         Raises:
-            GateError: no mint has been reached yet, so there is nothing to ask for.
+            GateError: no mint has been reached yet, or all are away, so there is nothing to ask for.
         """
         unit = self._settings.unit
         mints = self.offered_mints(unit)
+        if self._settings.lock != "required":  # locked tokens do not wait for their mint
+            away = self._away()
+            mints = {url: fee_ppk for url, fee_ppk in mints.items() if url not in away}
         if not mints:
             raise no_mint()
         # a call that may cost nothing needs a token all the same, and none is worth nothing

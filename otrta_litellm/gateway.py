@@ -104,7 +104,7 @@ class Gateway:
             self._wallet = wallet
             self._queue = queue = SwapQueue(wallet, self.change_float)
             self._locks = locks = LockDesk(self.settings, wallet, queue)
-            acceptance = Acceptance(self.settings, wallet, locks)
+            acceptance = Acceptance(self.settings, wallet, locks, lambda: self.guards.breakers.away)
             redemption = Redemption(
                 wallet, acceptance, locks, queue, self.change_float, self.running, self._risk()
             )
@@ -215,9 +215,11 @@ class Gateway:
     async def see_claims(self, payment: Payment) -> Payment:
         """Ask the mint whether a settled payment's change has been spent, and note it if so.
 
-        Returns the payment as it then is; as it was where the mint cannot be asked.
+        Returns the payment as it then is; as it was where the mint cannot be asked, or has been often enough.
         """
         if payment.state is not PaymentState.SETTLED or payment.change_token is None:
+            return payment
+        if not self.guards.claim_looks.may(payment.id):
             return payment
         await self._look_for_claims(payment.mint, [payment])
         wallet = await self.wallet()

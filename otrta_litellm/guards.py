@@ -9,13 +9,17 @@ from otrta_core import Unit
 from otrta_litellm.answers import GateError
 from otrta_litellm.breaker import Breakers
 from otrta_litellm.holdings import held_msat, pieces_held
-from otrta_litellm.limits import RefusalBudget, UnpaidCalls
+from otrta_litellm.limits import Looks, RefusalBudget, UnpaidCalls
 from otrta_litellm.refusals import mint_away
 from otrta_litellm.settings import GatewaySettings
 from otrta_wallet import MintError, MintRefused, TokenPending, TokenSpent, Wallet
 from otrta_wallet.wallet import Incoming
 
 PROBE_WITHIN_S = 5.0
+
+CLAIM_LOOKS_PER_MINUTE = 12
+CLAIM_LOOKS_PER_MINUTE_IN_ALL = 1200
+"""How often mints are asked for strangers whether the change of a payment is spent."""
 
 
 class Guards:
@@ -24,6 +28,7 @@ class Guards:
     def __init__(self, settings: GatewaySettings) -> None:
         self.unpaid = UnpaidCalls(settings.max_unpaid)
         self.breakers = Breakers()
+        self.claim_looks = Looks(CLAIM_LOOKS_PER_MINUTE, CLAIM_LOOKS_PER_MINUTE_IN_ALL)
         self._budget = RefusalBudget(settings.refusals_per_minute, settings.refusals_per_minute_in_all)
         self._most_msat = settings.max_held_msat
         self._held_msat: dict[str, int] = {}

@@ -113,6 +113,30 @@ def _rate_limited() -> GateError:
     )
 
 
+class Looks:
+    """How often something is looked at for strangers: each by itself, and all together."""
+
+    def __init__(
+        self, per_minute: int, per_minute_in_all: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._all = Bucket(per_minute_in_all, clock)
+        self._of: OrderedDict[str, Bucket] = OrderedDict()
+
+    def may(self, name: str) -> bool:
+        """Tell whether it may be looked at now, and count that it is."""
+        bucket = self._of.pop(name, None) or Bucket(self._per_minute, self._clock)
+        self._of[name] = bucket
+        if len(self._of) > MAX_ADDRESSES:
+            self._of.popitem(last=False)
+        if min(bucket.level, self._all.level) < 1:
+            return False
+        bucket.take()
+        self._all.take()
+        return True
+
+
 class UnpaidCalls:
     """Counts the calls whose body is being read and priced and which have not paid yet."""
 

@@ -7,10 +7,12 @@ import anyio
 import pytest
 
 from otrta_cli.processes import Running
+from otrta_core import PaymentRequest
 from otrta_litellm import breaker, redemption
 from otrta_litellm.asgi import Message
 from otrta_litellm.gate import Gate
 from otrta_litellm.gateway import Gateway
+from otrta_litellm.limits import Looks
 from tests.fault_proxy import Fault, fault_proxy
 from tests.integration.purse import Purse
 from tests.otrta_litellm.made_up import CHAT, PAID, Caller, answers, left, opened, state_of
@@ -107,6 +109,61 @@ async def test_a_mint_that_is_away_is_not_asked_until_a_probe_succeeds(
                         assert json.loads(found.content)["change_msat"] == PAID
                     else:
                         assert purse.states(token) == {"UNSPENT"}
+
+
+async def test_mints_that_are_away_are_not_asked_for_and_if_all_are_nothing_is(
+    tmp_path: Path, mint: Running, fee_mint: Running
+) -> None:
+    async with opened(str(tmp_path), mint.url, fee_mint.url) as gateway:
+        breakers = gateway.guards.breakers
+
+        async def asked() -> Caller:
+            return await Caller(None).call(answers(), gateway)
+
+        def mints(caller: Caller) -> set[str]:
+            return set(PaymentRequest.parse(caller.told[b"x-cashu"].decode()).mints)
+
+        assert mints(await asked()) == {mint.url, fee_mint.url}
+        for _ in range(breaker.FAILURES):
+            breakers.of(fee_mint.url).failed()
+        assert mints(await asked()) == {mint.url}
+        for _ in range(breaker.FAILURES):
+            breakers.of(mint.url).failed()
+        nothing = await asked()
+        assert (nothing.status, nothing.code) == (503, "mint_unreachable")
+        assert b"retry-after" in nothing.told
+        assert b"x-cashu" not in nothing.told
+        breakers.of(fee_mint.url).answered()
+        assert mints(await asked()) == {fee_mint.url}
+
+
+async def test_where_locks_are_required_a_mint_that_is_away_is_asked_for_all_the_same(
+    tmp_path: Path, mint: Running
+) -> None:
+    async with opened(str(tmp_path), mint.url, lock="required") as gateway:
+        for _ in range(breaker.FAILURES):
+            gateway.guards.breakers.of(mint.url).failed()
+        assert (await Caller(None).call(answers(), gateway)).status == 402
+
+
+async def test_a_token_that_is_sent_again_and_again_does_not_reach_its_mint_each_time(
+    tmp_path: Path, mint: Running
+) -> None:
+    with fault_proxy(mint.port) as proxy, Purse(mint.url, proxy.url) as purse:
+        async with opened(str(tmp_path), proxy.url) as gateway:
+            gateway.guards.claim_looks = Looks(3, 1000)
+            paid = purse.token(PAID)
+            served = await Caller(paid).call(answers(), gateway)
+            before = len(proxy.seen)
+            for _ in range(10):
+                assert (await left(gateway, paid)).told[b"x-cashu"] == served.told[b"x-cashu"]
+            for _ in range(10):
+                again = await Caller(paid).call(answers(), gateway)
+                assert (again.code, again.told[b"x-cashu"]) == (
+                    "token_already_spent",
+                    served.told[b"x-cashu"],
+                )
+            assert len([seen for seen in proxy.seen[before:] if "checkstate" in seen.path]) == 3
 
 
 async def test_no_more_of_a_mint_is_held_than_the_operator_wants(

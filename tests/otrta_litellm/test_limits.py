@@ -6,7 +6,7 @@ import pytest
 
 from otrta_litellm.answers import GateError
 from otrta_litellm.breaker import FAILURES, FIRST_PROBE_S, LONGEST_S, Breakers
-from otrta_litellm.limits import MAX_ADDRESSES, RefusalBudget, UnpaidCalls, address_of
+from otrta_litellm.limits import MAX_ADDRESSES, Looks, RefusalBudget, UnpaidCalls, address_of
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -118,6 +118,22 @@ def test_the_memory_for_addresses_is_bounded() -> None:
     for n in range(MAX_ADDRESSES + 500):
         budget.refused(f"a{n}")
     assert len(budget._addresses) == MAX_ADDRESSES
+
+
+def test_looks_are_bounded_for_each_and_for_all() -> None:
+    clock = Clock()
+    looks = Looks(2, 5, clock)
+    assert [looks.may("a") for _ in range(4)] == [True, True, False, False]
+    assert [looks.may(name) for name in "bbcc"] == [True, True, True, False]
+    clock.now = 31.0
+    assert [looks.may("a"), looks.may("a"), looks.may("c")] == [True, False, True]
+
+
+def test_the_memory_for_looks_is_bounded() -> None:
+    looks = Looks(2, 10**6, Clock())
+    for n in range(MAX_ADDRESSES + 500):
+        looks.may(f"p{n}")
+    assert len(looks._of) == MAX_ADDRESSES
 
 
 def test_places_are_bounded_and_given_back() -> None:
