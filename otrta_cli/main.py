@@ -56,6 +56,7 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "hypercorn": "client",
     "starlette": "client",
     "segno": "client",
+    "socksio": "client",
     "jinja2": "client",
     "tomlkit": "client",
     "psycopg": "postgres",

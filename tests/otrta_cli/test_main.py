@@ -9,7 +9,7 @@ import click
 import pytest
 
 from otrta_cli.lazy import LazyCommand
-from otrta_cli.main import COMMANDS, main, otrta
+from otrta_cli.main import _EXTRAS, COMMANDS, main, otrta
 from otrta_core.errors import AmountError
 
 HEAVY = {"pydantic", "httpx", "sqlalchemy", "coincurve", "rich", "trio", "anyio", "litellm", "otrta_core"}
@@ -137,3 +137,27 @@ def test_ctrl_c_is_no_traceback(
 
 def test_a_command_that_exits_with_a_code_gives_that_code(failing: Any) -> None:
     assert failing(click.exceptions.Exit(3)) == 3
+
+
+WITHOUT_EXTRAS = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in %r:
+            raise ModuleNotFoundError(name=name)
+
+sys.meta_path.insert(0, Missing())
+from otrta_cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["gateway balance", "gateway payout", "balance", "send", "decode"])
+def test_a_command_loads_where_no_extra_is_installed(command: str) -> None:
+    script = WITHOUT_EXTRAS % sorted(_EXTRAS)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *command.split(), "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "--json" in ran.stdout
