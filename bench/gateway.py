@@ -28,6 +28,8 @@ from bench.money import Stock
 from otrta_cli import processes
 from otrta_cli.processes import Running
 from otrta_core import PaymentRequest, Token
+from otrta_litellm.settings import STORE_FILE
+from otrta_wallet import QuoteNotPaid, Wallet
 
 PATH = "/v1/chat/completions"
 MODELS = {"mock-0": 0.0, "mock-300": 0.3}
@@ -148,8 +150,22 @@ def locked_to(pubkey: str) -> str:
     return json.dumps(["P2PK", lock], separators=(",", ":"))
 
 
+async def put_by(store: Path, mint: str, msat: int) -> None:
+    """Give a gateway that has not started yet money of its own."""
+    async with Wallet.open(f"sqlite:///{store}") as wallet:
+        await wallet.mints.add(mint)
+        quote = await wallet.request_invoice(mint, msat, "msat")
+        while True:
+            try:
+                await wallet.claim_quote(quote.id)
+            except QuoteNotPaid:
+                await anyio.sleep(0.05)
+            else:
+                return
+
+
 @contextmanager
-def parts(home: Path, kinds: Collection[str]) -> Iterator[Parts]:
+def parts(home: Path, kinds: Collection[str], own_sat: int = 0) -> Iterator[Parts]:
     """Start a mint, a bare LiteLLM and two gated ones, which differ in when they redeem; what is wanted."""
     with ExitStack() as stack:
         mint = processes.start_mint(home / "mint", processes.free_port(), log=home / "mint.log")
@@ -160,6 +176,8 @@ def parts(home: Path, kinds: Collection[str]) -> Iterator[Parts]:
             redeem = None if name == "bare" else name
             config = home / f"{name}.yaml"
             config.write_text(yaml.safe_dump(litellm_config(redeem)))
+            if redeem is not None and own_sat:
+                anyio.run(put_by, home / name / STORE_FILE, mint.url, own_sat * 1000)
             part = processes.start_gateway(
                 home / name,
                 processes.free_port(),
@@ -212,11 +230,11 @@ def litellm_config(redeem: str | None) -> dict[str, Any]:
 
 
 def measure(
-    rounds: int, kinds: Sequence[str], clients_of: Sequence[int], models: Sequence[str]
+    rounds: int, kinds: Sequence[str], clients_of: Sequence[int], models: Sequence[str], own_sat: int
 ) -> dict[str, Any]:
     """Measure all cells and return the figures, the ratios first."""
     cells: dict[tuple[str, str, int], Cell] = {}
-    with tempfile.TemporaryDirectory() as name, parts(Path(name), kinds) as running:
+    with tempfile.TemporaryDirectory() as name, parts(Path(name), kinds, own_sat) as running:
         asked = httpx.post(
             running.gated.url + PATH,
             json={"model": "mock-0", "messages": [{"role": "user", "content": "hi"}]},
@@ -243,6 +261,7 @@ def measure(
         "ratios": ratios(figures),
         "rounds": rounds,
         "token_msat": amount,
+        "gateway_had_sat": own_sat,
         "cells": [
             {"kind": kind, "model": model, "clients": clients, **values}
             for (kind, model, clients), values in figures.items()
@@ -279,10 +298,11 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS), help="those to measure, with commas between")
     parser.add_argument("--clients", default=",".join(map(str, CALLS)), help="how many at once, likewise")
     parser.add_argument("--models", default=",".join(MODELS), help="the models, likewise")
+    parser.add_argument("--own-sat", type=int, default=1000, help="what the gateway has earned before")
     parser.add_argument("--json", type=Path, help="a file that takes the figures")
     given = parser.parse_args()
     clients = [int(number) for number in given.clients.split(",")]
-    found = measure(given.rounds, given.kinds.split(","), clients, given.models.split(","))
+    found = measure(given.rounds, given.kinds.split(","), clients, given.models.split(","), given.own_sat)
     text = json.dumps(found, indent=2)
     print(text)
     if given.json:

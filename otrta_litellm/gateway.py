@@ -36,7 +36,7 @@ from otrta_litellm.swap_queue import SwapQueue
 from otrta_litellm.terms import Quotes
 from otrta_litellm.till import Till
 from otrta_litellm.turns import turn
-from otrta_wallet import Wallet, store
+from otrta_wallet import MintError, Wallet, store
 from otrta_wallet.recovery import Recovery
 from otrta_wallet.restore import EMPTY_BATCHES
 from otrta_wallet.schema import ProofStatus
@@ -45,6 +45,7 @@ VERSION_TABLE = "gateway_version"
 RECOVER_EVERY_S = 5.0
 CLAIMS_EVERY_S = 20.0
 PAYOUTS_EVERY_S = 10.0
+RESTOCK_EVERY_S = 2.0
 
 CLAIMS_AT_ONCE = 50
 """Of how many payments a mint is asked at once whether their change is spent; each has some 15 proofs."""
@@ -138,6 +139,7 @@ class Gateway:
                 for work in works:
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
+                tasks.start_soon(self._every, RESTOCK_EVERY_S, self._keep_float)
                 tasks.start_soon(self._every, RAISE_EVERY_S, marker.raise_number)
                 if selling:
                     tasks.start_soon(self._every, PAYOUTS_EVERY_S, self._payouts.keep)
@@ -273,6 +275,18 @@ class Gateway:
                     return False
                 _log.warning("copy_looked_through", mint=mint, gone=gone)
         return True
+
+    async def _keep_float(self) -> None:
+        """Break large proofs into what change has lately taken, so that it need not wait for a swap."""
+        wallet = await self.wallet()
+        for (mint, unit), wanted in self.change_float.standing().items():
+            breaker = self.guards.breakers.of(mint)
+            if not breaker.open:
+                try:
+                    await wallet.restock(mint, unit, wanted)
+                except MintError as error:  # change is then made as it can be
+                    breaker.failed()
+                    _log.info("float_not_restocked", mint=mint, reason=error.message)
 
     async def _keep_rate(self) -> None:
         """Ask the feeds for the BTC/USD rate, where that is due."""

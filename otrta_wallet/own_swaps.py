@@ -4,7 +4,7 @@ Proofs that their input fee would eat go along where the fee's rounding leaves r
 small proofs are needed, they are merged first, as many at a time as one swap takes.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -21,11 +21,16 @@ from otrta_wallet.mint_book import MintBook
 from otrta_wallet.reach import out_of_reach
 from otrta_wallet.records import Operation, new_operation
 from otrta_wallet.schema import ProofStatus
+from otrta_wallet.stock import a_portion, split_for_stock, to_break
 from otrta_wallet.transactions import Transactions
 from otrta_wallet.waiting import WAITS_FOR_OTHERS_S, backing_off
 
 Plan = Callable[[Connection, float, Sequence[Proof], int], Operation]
 """Journals a swap of chosen proofs, with its outputs; the last argument is their input fee."""
+
+
+RESTOCK = "restock"
+"""The reference of swaps that make denominations that are short."""
 
 
 class OwnSwaps:
@@ -111,6 +116,34 @@ class OwnSwaps:
             return _reserve(conn, now, Taken(found, fee), plan) if is_worth_it else None
 
         return await self._swap_prepared(mint, unit, prepare)
+
+    async def restock(self, mint: str, unit: str, wanted: Mapping[int, int]) -> Operation | None:
+        """Break large proofs into denominations that are short; see ``otrta_wallet.stock.to_break``.
+
+        Args:
+            mint: at which.
+            unit: of the proofs.
+            wanted: how many proofs of each denomination there should be.
+
+        Returns:
+            The swap, or None where nothing is short or nothing is left to break.
+
+        Raises:
+            the errors of ``Executor.carry_out``.
+        """
+        keyset = await self._mints.active_keyset(mint, unit)
+
+        def plan(conn: Connection, now: float, chosen: Sequence[Proof], fee: int) -> Operation:
+            net = sum(proof.amount for proof in chosen) - fee
+            have = Counter(at_hand.by_amount(conn, mint, unit))
+            have.subtract(proof.amount for proof in chosen)
+            parts = split_for_stock(net, have, a_portion(wanted, have), keyset.keys)
+            operation = new_operation("swap", mint, unit, net, fee, now, reference=RESTOCK)
+            return journal.begin(
+                conn, self._seed, operation, chosen, keyset, [(part, None) for part in parts]
+            )
+
+        return await self.move(mint, unit, None, partial(to_break, wanted=wanted), plan)
 
     async def _swap_prepared(
         self, mint: str, unit: str, prepare: Callable[[Connection, float], Operation | None]

@@ -5,7 +5,7 @@ cancelled call, a crash or a lost reply leaves a journalled operation that ``rec
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
@@ -458,6 +458,10 @@ class Wallet(Reading):
             the errors of ``Executor.carry_out``. What is held for nobody known is let go by ``recover``.
         """
         return await self._sending.hold_exact(mint, amount, unit, holder)
+
+    async def restock(self, mint: str, unit: str, wanted: Mapping[int, int]) -> Operation | None:
+        """See ``otrta_wallet.own_swaps.OwnSwaps.restock``."""
+        return await self._own_swaps.restock(mint, unit, wanted)
 
     async def reclaim(self, transfer_id: str) -> Operation:
         """Take back a token that was handed out, by swapping it before its receiver does.

@@ -111,7 +111,7 @@ class FaultProxy:
     def wait_until_landed(self) -> None:
         """Return when no request is still to land."""
         with self._lock:
-            self._lock.wait_for(lambda: self._under_way == 0, timeout=10)
+            assert self._lock.wait_for(lambda: self._under_way == 0, timeout=30), "something never landed"
 
     def reset(self) -> None:
         """Wait for requests that are still to land, and forget all that was."""

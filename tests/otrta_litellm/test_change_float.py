@@ -31,7 +31,11 @@ def without(have: list[Proof], taken: Sequence[Proof]) -> list[Proof]:
     return have
 
 
-@given(st.lists(st.tuples(AMOUNTS, st.floats(0, 1)), min_size=1, max_size=12), st.data())
+ALL_BUT_AN_EIGHTH = st.floats(0, 0.875)
+"""More of a token than this may take more proofs of its own than change may have."""
+
+
+@given(st.lists(st.tuples(AMOUNTS, ALL_BUT_AN_EIGHTH), min_size=1, max_size=12), st.data())
 def test_every_call_that_shared_a_swap_gets_any_change_out_of_it(
     calls: list[tuple[int, float]], data: st.DataObject
 ) -> None:

@@ -2,10 +2,11 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otrta_core import Usage
@@ -74,8 +75,10 @@ def test_to_who_sees_usage_every_byte_goes_on(stream: bytes, cuts: list[int]) ->
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_bytes_of_any_kind_go_through(parts: list[bytes]) -> None:
     meter = StreamMeter(CALL, show_usage=True)
+    sent = b"".join(parts)
+    assume(not re.search(rb":[ \t]*(?:x-cashu|otrta)", sent, re.IGNORECASE))  # these are ours to say
     passed = b"".join(meter.feed(part) for part in parts) + meter.finish()
-    assert passed + meter.tail == b"".join(parts)
+    assert passed + meter.tail == sent
 
 
 def test_the_end_is_held_back_and_a_usage_of_its_own_is_hidden() -> None:

@@ -1,8 +1,9 @@
 """Price tables: what was published holds for everybody, and the lowest of what holds is charged."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +12,13 @@ from sqlalchemy import Engine, select, update
 from otrta_core import ModelPrice
 from otrta_litellm import prices as module
 from otrta_litellm.answers import GateError
-from otrta_litellm.gateway import VERSION_TABLE
 from otrta_litellm.price_tables import HOLD_S, KEPT_S
 from otrta_litellm.prices import Prices
 from otrta_litellm.schema import btc_rate, price_tables
-from otrta_wallet.database import open_engine, upgrade
+from otrta_wallet.database import open_engine
 from otrta_wallet.transactions import Transactions
 from tests.otrta_litellm.samples import View, deployment, settings
-from tests.postgres import Server
+from tests.stores import Template
 
 pytestmark = pytest.mark.anyio
 
@@ -78,15 +78,16 @@ def shop(engine: Engine, clock: Clock) -> Shop:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def any_shop(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Shop]:
-    if request.param == "sqlite":
-        yield Shop(request.getfixturevalue("engine"), clock)
-        return
-    server: Server = request.getfixturevalue("postgres")
-    engine = open_engine(server.url(server.create()))
-    upgrade(engine, "otrta_litellm", VERSION_TABLE)
-    yield Shop(engine, clock)
-    engine.dispose()
+def any_shop(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    empty_stores: Callable[[str], Template],
+    clock: Clock,
+) -> Iterator[Shop]:
+    with empty_stores(request.param).used() as template:
+        engine = open_engine(template.url_in(tmp_path, "gateway"))
+        yield Shop(engine, clock)
+        engine.dispose()
 
 
 def usd_model(name: str = "m", usd: str = "0.000001") -> View:

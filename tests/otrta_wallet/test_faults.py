@@ -104,13 +104,14 @@ def moves_money(name):
     return MELTS if name == "melt" else POSTS
 
 
-async def settle(clock, *wallets):
+async def settle(network, clock, *wallets):
     """Recover until nothing is open, as a wallet does on its timer; then make all money available."""
     for _ in range(4):
         for wallet in wallets:
             await wallet.recover()
         if not any([await wallet.open_operations() for wallet in wallets]):
             break
+        await to_thread.run_sync(network.wait_until_landed)  # what has not by then never does
         clock.ahead_s += LANDS_WITHIN_S + 1
     for wallet in wallets:
         assert await wallet.open_operations() == []
@@ -146,7 +147,7 @@ async def test_no_fault_loses_money(two, network, mint, clock, ledger, http, fau
     with suppress(MintError), patience(http, fault):
         await start()
     assert network.met == [fault]
-    await settle(clock, alice, bob)
+    await settle(network, clock, alice, bob)
     await assert_all_there(ledger, network, name, alice, bob)
 
 
@@ -162,7 +163,7 @@ async def test_nor_do_faults_while_asking_what_became_of_it(two, network, mint, 
     with pytest.raises(OutcomeUnknown):
         await start()
     assert network.met[1:] == faults
-    await settle(clock, alice, bob)
+    await settle(network, clock, alice, bob)
     await assert_all_there(ledger, network, name, alice, bob)
 
 
@@ -177,5 +178,5 @@ async def test_a_refusal_is_not_believed_while_an_earlier_post_may_land(
         await start()
     assert network.met == [LATE, REFUSED]
     await to_thread.run_sync(network.wait_until_landed)
-    await settle(clock, alice, bob)
+    await settle(network, clock, alice, bob)
     await assert_all_there(ledger, network, name, alice, bob)

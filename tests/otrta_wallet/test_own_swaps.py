@@ -10,7 +10,7 @@ from otrta_core import Token
 from otrta_wallet import NotEnoughFunds, at_hand, journal, own_swaps, store
 from otrta_wallet.batches import MAX_INPUTS
 from otrta_wallet.schema import ProofStatus
-from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, fees_paid
+from tests.otrta_wallet.reckoning import accounted_for, assert_really_there, available, fees_paid, top_up
 from tests.otrta_wallet.rows import KEYSET, MINT, NOW, proof, put
 from tests.otrta_wallet.test_batches import many_small_proofs
 
@@ -90,3 +90,20 @@ async def test_what_its_own_fee_would_eat_is_ours_but_not_to_be_spent(dear):
     assert spendable == 4 + 8 - 5
     with pytest.raises(NotEnoughFunds, match=r"8 msat .* 7 msat"):
         await dear.hold_exact(MINT, 8, "msat", "debt:somebody")
+
+
+@pytest.mark.anyio
+async def test_large_proofs_are_broken_into_what_is_short(open_wallet, fee_mint):
+    wanted = {1: 8, 2: 8, 16: 4}
+    async with open_wallet("emil") as emil:
+        await emil.mints.add(fee_mint.url)
+        await top_up(emil, fee_mint.url, 50_000)
+        while await emil.restock(fee_mint.url, "msat", wanted) is not None:
+            pass
+        at_hand_now = await emil.transactions.run(
+            lambda conn, _now: at_hand.by_amount(conn, fee_mint.url, "msat")
+        )
+        assert all(2 * at_hand_now[piece] >= number for piece, number in wanted.items())
+        assert await fees_paid(emil) > 0
+        assert await accounted_for(emil) == 50_000
+        await assert_really_there(emil)
