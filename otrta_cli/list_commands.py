@@ -1,6 +1,4 @@
-"""The commands on the wallet's lists and settings: mints, gateways, config."""
-
-from pathlib import Path
+"""The commands on the wallet's lists: mints, gateways."""
 
 import click
 
@@ -112,49 +110,6 @@ def gateways_trust(url: str, as_json: bool) -> None:
     show(trusted, as_json, lambda gateway: click.echo(f"{gateway['url']} may be paid again."))
 
 
-@click.group(invoke_without_command=True)
-@as_json_option
-@click.pass_context
-def config(context: click.Context, as_json: bool) -> None:
-    """Show the settings in force, and the wallet's seed words."""
-    if context.invoked_subcommand is None:
-        _show_config(as_json)
-
-
-@config.command("show")
-@as_json_option
-def config_show(as_json: bool) -> None:
-    """Show the settings in force."""
-    _show_config(as_json)
-
-
-@config.command("path")
-@as_json_option
-def config_path(as_json: bool) -> None:
-    """Show where the settings are."""
-    from proxy_trio.client_settings import CONFIG_FILE
-
-    path: Path = WalletLink().home / CONFIG_FILE
-    show({"config_file": str(path), "exists": path.exists()}, as_json, lambda _told: click.echo(path))
-
-
-@config.command("seed")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
-@as_json_option
-def config_seed(yes: bool, as_json: bool) -> None:
-    """Show the wallet's seed words. Whoever has them has the money."""
-    if not yes:
-        click.confirm("Show the words that hold this wallet's money on the screen?", abort=True, err=True)
-    show(WalletLink().act("seed"), as_json, lambda told: click.echo(told["words"]))
-
-
-@config.command("pubkey")
-@as_json_option
-def config_pubkey(as_json: bool) -> None:
-    """Show the key that others can lock tokens to, so that only this wallet can take them."""
-    show(WalletLink().act("pubkey"), as_json, lambda told: click.echo(told["pubkey"]))
-
-
 def _list_mints(as_json: bool) -> None:
     from otrta_cli.render import show_mints
 
@@ -165,9 +120,3 @@ def _list_gateways(as_json: bool) -> None:
     from otrta_cli.render import show_gateways
 
     show(WalletLink().act("gateways"), as_json, show_gateways)
-
-
-def _show_config(as_json: bool) -> None:
-    from otrta_cli.render import show_config
-
-    show(WalletLink().act("config"), as_json, show_config)

@@ -32,7 +32,9 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "invoice": LazyCommand(f"{_WALLET}:invoice", "Top the wallet up through a Lightning invoice."),
     "pay": LazyCommand("otrta_cli.pay_command:pay", "Pay a Lightning invoice from the wallet."),
     "history": LazyCommand(f"{_WALLET}:history", "List what came in, went out and was paid."),
-    "pending": LazyCommand(f"{_WALLET}:pending", "List payments that are not settled."),
+    "pending": LazyCommand(
+        "otrta_cli.pending_commands:pending", "List payments that are not settled; approve or deny calls."
+    ),
     "recover": LazyCommand(f"{_WALLET}:recover", "Take back what is due from gateways and mints."),
     "restore": LazyCommand(
         "otrta_cli.restore_command:restore", "Get the wallet's money back from its seed words."
@@ -44,7 +46,10 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "quote": LazyCommand(f"{_WALLET}:quote", "Show what a request could cost, without sending it."),
     "decode": LazyCommand(f"{_WALLET}:decode", "Show what a token or a payment request says."),
-    "config": LazyCommand(f"{_LISTS}:config", "Show settings and the wallet's seed words."),
+    "keys": LazyCommand("otrta_cli.key_commands:keys", "List, add or remove keys for apps, with budgets."),
+    "config": LazyCommand(
+        "otrta_cli.config_commands:config", "Show or change settings and budgets; pause; show the seed words."
+    ),
 }
 
 # Libraries that only an extra brings, by the name that is imported.

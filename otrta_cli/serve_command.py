@@ -20,7 +20,7 @@ from otrta_wallet import WalletBusy
 from proxy_trio import log, reports
 from proxy_trio.app import build_app
 from proxy_trio.client import Client, open_client
-from proxy_trio.client_settings import ClientSettings, client_home, load_client_settings
+from proxy_trio.client_settings import ClientSettings, client_home, load_client_settings, with_host
 from proxy_trio.local_api import announced, guard_of, new_local_token, wallet_routes
 from proxy_trio.page.door import Door, one_time_path, open_door
 from proxy_trio.serve import serve as serve_app
@@ -36,17 +36,21 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on 127.0.0.1.  [default: 8402]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Which port to listen on.  [default: 8402]")
+@click.option("--host", help="Which address to listen on.  [default: 127.0.0.1, this machine only]")
 @click.option("--open", "open_page", is_flag=True, help="Open the wallet page in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object once it listens.")
-def serve(port: int | None, open_page: bool, as_json: bool) -> None:
+def serve(port: int | None, host: str | None, open_page: bool, as_json: bool) -> None:
     """Run the client proxy that LLM apps point at, until Ctrl-C.
 
-    It listens on 127.0.0.1 only, pays each call from the wallet within the budgets, and keeps the change.
+    It listens on 127.0.0.1 only, pays each call from the wallet within the budgets, and keeps the change. On
+    an address that other machines reach (--host) it serves only apps with a key of `otrta keys`.
     """
     log.configure()
     home = client_home().absolute()
     settings = load_client_settings(home)
+    if host is not None:
+        settings = with_host(settings, host)
     hello = _Hello(as_json, open_page)
     trio.run(_serve, home, settings, settings.port if port is None else port, hello)
 
@@ -112,7 +116,8 @@ async def _run(client: Client, port: int, hello: _Hello, stop: trio.Event) -> No
     async with trio.open_nursery() as background:
         background.start_soon(client.run)
         async with trio.open_nursery() as nursery:
-            bound = await nursery.start(partial(serve_app, app, port, stop=stop))
+            host = client.settings.host
+            bound = await nursery.start(partial(serve_app, app, port, host=host, stop=stop))
             with announced(client.home, bound, token):
                 await _say_hello(client, bound, hello, door)
                 await hint_at_seed(client)
@@ -122,12 +127,19 @@ async def _run(client: Client, port: int, hello: _Hello, stop: trio.Event) -> No
 
 async def _say_hello(client: Client, port: int, hello: _Hello, door: Door) -> None:
     url = f"http://127.0.0.1:{port}"
+    if not client.settings.is_private:
+        click.echo(
+            f"Other machines can reach this proxy at {client.settings.host}: only apps with a key are "
+            "served, keys and prompts go over the network unencrypted, and the wallet is out of their reach.",
+            err=True,
+        )
     if hello.open_page:
         await trio.to_thread.run_sync(open_in_browser, client.home, url + one_time_path(door.sessions))
     if hello.as_json:
         click.echo(json.dumps({"url": url, "home": str(client.home), "pid": os.getpid()}))
         return
-    click.echo(f"Point apps at {url}/v1 (any key will do). The wallet is in {client.home}")
+    key = "with a key of `otrta keys`" if client.settings.keys_required else "any key will do"
+    click.echo(f"Point apps at {url}/v1 ({key}). The wallet is in {client.home}")
     for hint in await hints(client):
         click.echo(f"  {hint}")
     if sys.stdout.isatty():  # a log is no place for a link that logs in
@@ -140,6 +152,8 @@ async def hints(client: Client) -> list[str]:
     """Return what to do next, each as one line: what is missing before a call can be paid comes first."""
     shown = await client.wallet.transactions.run(reports.balance)
     found = []
+    if client.settings.keys_required and not client.keys.known:
+        found.append("No app has a key yet, so none is served. Make one: otrta keys add NAME")
     if not client.wallet.mints.urls:
         found.append("No mint yet. Add one that you trust with money: otrta mints add URL")
     elif not shown["total_msat"]:

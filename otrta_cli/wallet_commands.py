@@ -227,18 +227,6 @@ def history(limit: int, as_json: bool) -> None:
 
 
 @click.command()
-@as_json_option
-def pending(as_json: bool) -> None:
-    """List payments that are on their way, await their change, or are disputed."""
-    from otrta_cli.render import show_pending, show_unclaimed
-
-    link = WalletLink()
-    show(link.act("pending"), as_json, show_pending)
-    if not as_json:
-        show_unclaimed(link.act("sent"))
-
-
-@click.command()
 @click.option("--all", "expired", is_flag=True, help="Ask also for invoices that were given up.")
 @as_json_option
 def recover(expired: bool, as_json: bool) -> None:

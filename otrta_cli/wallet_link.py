@@ -53,7 +53,7 @@ class WalletLink:
         """
         deadline = time.monotonic() + BUSY_S
         while True:
-            if not self._is_taken():
+            if not self.taken:
                 try:
                     return _open_and_act(self.home, action, params)
                 except OtrtaError as error:
@@ -68,7 +68,8 @@ class WalletLink:
                 raise _busy(self.home)
             time.sleep(_POLL_S)
 
-    def _is_taken(self) -> bool:
+    @property
+    def taken(self) -> bool:
         """Tell whether another process holds the lock that ``otrta_wallet.database`` puts on a wallet."""
         path = self.home / f"{WALLET_FILE}.lock"
         if not path.exists():

@@ -77,6 +77,11 @@ class KeyRing:
         found = await self._transactions.run(lambda conn, _now: every(conn, removed=True))
         self._by_hash = {key.hash: key for key in found}
 
+    @property
+    def known(self) -> list[AppKey]:
+        """The keys that were not removed."""
+        return [key for key in self._by_hash.values() if not key.removed]
+
     def identify(self, headers: Iterable[Header], *, required: bool) -> AppKey | None:
         """Return the key that an app gave; None for an app without one.
 

@@ -20,10 +20,7 @@ from proxy_trio.app_keys import AppKey
 from proxy_trio.approvals import Approval
 from proxy_trio.budget import Account, Limits, Line
 from proxy_trio.client import Client
-from proxy_trio.client_settings import ClientSettings, as_msat, variable
-
-_LIVE = ("budgets.", "require_keys")
-"""What holds at once in a running proxy; the rest does so at its next start."""
+from proxy_trio.client_settings import as_msat
 
 
 async def budgets(client: Client, _params: NoParams) -> dict[str, Any]:
@@ -65,17 +62,7 @@ async def config_set(client: Client, params: ConfigSetParams) -> dict[str, Any]:
     """Write settings into config.toml; those of budgets hold at once."""
     in_force = config_file.put_settings(client.home, params.values, os.environ)
     client.put_in_force(in_force)
-    return changed_settings(list(params.values), in_force)
-
-
-def changed_settings(keys: list[str], in_force: ClientSettings) -> dict[str, Any]:
-    """Tell what was written: what holds now, what the environment overrules, what waits for a restart."""
-    ruled = config_file.overruled(keys, os.environ)
-    return {
-        "values": {key: config_file.setting(in_force, key) for key in keys},
-        "overruled_by": {key: variable(key) for key in ruled},
-        "at_next_start": [key for key in keys if not key.startswith(_LIVE)],
-    }
+    return config_file.changed(list(params.values), in_force, os.environ)
 
 
 async def keys(client: Client, _params: NoParams) -> list[dict[str, Any]]:

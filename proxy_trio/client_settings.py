@@ -201,9 +201,26 @@ class ClientSettings(_Model):
         )
 
     @property
+    def is_private(self) -> bool:
+        """Whether only this machine can call."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
     def keys_required(self) -> bool:
         """Whether only apps with a key are served: asked for, or because other machines can call."""
-        return self.require_keys or not ipaddress.ip_address(self.host).is_loopback
+        return self.require_keys or not self.is_private
+
+
+def with_host(settings: ClientSettings, host: str) -> ClientSettings:
+    """Return settings under which the proxy listens on an address.
+
+    Raises:
+        SettingsInvalid: it is no IP address.
+    """
+    try:
+        return ClientSettings.model_validate({**settings.model_dump(), "host": host})
+    except ValidationError:
+        raise SettingsInvalid(f"--host must be an IP address, such as {DEFAULT_HOST}") from None
 
 
 def as_msat(limit: int | str) -> int | None:

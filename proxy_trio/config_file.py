@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import tomlkit
-from tomlkit.exceptions import ParseError, TOMLKitError
+from tomlkit.exceptions import TOMLKitError
 
 from proxy_trio.client_settings import (
     ANY_WORD,
@@ -20,8 +20,12 @@ from proxy_trio.client_settings import (
     SettingsInvalid,
     from_environment,
     settings_of,
+    variable,
 )
 from proxy_trio.private_files import make_private, write_private
+
+LIVE: Final = ("budgets.", "require_keys")
+"""What holds at once in a running proxy; the rest does so at its next start."""
 
 _WORDS: Final = {"true": True, "false": False, "yes": True, "no": False}
 
@@ -65,10 +69,14 @@ def put_settings(home: Path, changes: Mapping[str, Any], environ: Mapping[str, s
     return in_force
 
 
-def overruled(keys: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Return which of these settings the environment holds, whatever the file says."""
+def changed(keys: Sequence[str], in_force: ClientSettings, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Tell of what was written: what holds, what the environment overrules, what waits for a restart."""
     told = from_environment(environ)
-    return [key for key in keys if key in told]
+    return {
+        "values": {key: setting(in_force, key) for key in keys},
+        "overruled_by": {key: variable(key) for key in keys if key in told},
+        "at_next_start": [key for key in keys if not key.startswith(LIVE)],
+    }
 
 
 def typed(key: str, words: Sequence[str]) -> Any:
@@ -98,7 +106,7 @@ def _read(path: Path) -> tomlkit.TOMLDocument:
         return tomlkit.parse(path.read_text("utf-8"))
     except FileNotFoundError:
         return tomlkit.document()
-    except (ParseError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (TOMLKitError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise SettingsInvalid(f"{path} cannot be read: {error}") from None
 
 

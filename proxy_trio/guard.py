@@ -26,10 +26,12 @@ from proxy_trio.errors import (
     render,
 )
 from proxy_trio.headers import EXPOSED_HEADERS, Header, is_json, values
+from proxy_trio.page.sessions import PAGE_PREFIX
 from proxy_trio.settings import GuardSettings
 
 WALLET_PREFIX: Final = "/_otrta/"
 
+_FOR_HERE: Final = (WALLET_PREFIX, PAGE_PREFIX)
 _OUR_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _HEADER_NAMES: Final = re.compile(r"[A-Za-z0-9_, -]{1,2048}")
 
@@ -54,6 +56,8 @@ class Guard:
         try:
             self._check_caller(scope, headers, origins)
             preflight = bool(origins) and scope["method"] == "OPTIONS"
+            if scope["path"].startswith(_FOR_HERE) or scope["path"] == "/":
+                _check_is_here(scope)
             if not preflight and scope["path"].startswith(WALLET_PREFIX):
                 self._check_wallet_call(scope, headers)
         except OtrtaError as error:
@@ -83,8 +87,6 @@ class Guard:
             )
 
     def _check_wallet_call(self, scope: Scope, headers: list[Header]) -> None:
-        if not _is_here(scope):
-            raise ForeignAddress("Wallet actions are for this machine alone.")
         if scope["method"] != "POST":
             raise MethodNotAllowed("Wallet actions are served with POST only.")
         if not is_json(headers):
@@ -97,15 +99,14 @@ class Guard:
             )
 
 
-def _is_here(scope: Scope) -> bool:
-    """Tell whether the other end of the connection is on this machine."""
-    client = scope.get("client")
+def _check_is_here(scope: Scope) -> None:
+    """Refuse a caller whose end of the connection is not on this machine, or not known."""
     try:
-        address = ipaddress.ip_address(client[0]) if client else None
+        address = ipaddress.ip_address((scope.get("client") or ("",))[0])
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address is not None and (mapped or address).is_loopback
+        address = None
+    if address is None or not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
+        raise ForeignAddress("The wallet is for this machine alone.")
 
 
 def _in_a_url(address: str) -> str:

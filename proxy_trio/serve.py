@@ -1,4 +1,4 @@
-"""Serves the app on loopback with hypercorn, under Trio."""
+"""Serves the app with hypercorn, under Trio: on loopback, and where the user says so on another address."""
 
 import ipaddress
 import logging
@@ -10,6 +10,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from starlette.types import ASGIApp
 
+from proxy_trio.client_settings import DEFAULT_HOST
 from proxy_trio.errors import PortTaken
 
 __all__ = ["PortTaken", "serve"]
@@ -21,13 +22,14 @@ BACKLOG: Final = 100
 _KEEP_ALIVE_S: Final = 75.0
 _GRACE_S: Final = 2.0
 _STALL_MS: Final = 60_000
+_COVERS_LOOPBACK: Final = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # what the user may ask for
 
 
 async def serve(
     app: ASGIApp,
     port: int,
     *,
-    host: str = "127.0.0.1",
+    host: str = DEFAULT_HOST,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -38,18 +40,24 @@ async def serve(
     Args:
         app: The ASGI app.
         port: The port; 0 picks a free one.
-        host: A loopback address.
+        host: An IP address; 127.0.0.1 is listened on beside it, for the commands of this machine.
         stop: Set it to stop.
         task_status: Gets the port once connections are accepted.
 
     Raises:
         PortTaken: Something else listens on the port, or the system does not let us have it.
-        ValueError: The host is no loopback address.
     """
-    listener = _listen(host, port)
-    bound: int = listener.getsockname()[1]
+    listeners = [_listen(DEFAULT_HOST, port)] if host not in _COVERS_LOOPBACK else []
+    bound: int = listeners[0].getsockname()[1] if listeners else port
+    try:
+        listeners.append(_listen(host, bound))
+    except BaseException:
+        for each in listeners:
+            each.close()
+        raise
+    bound = listeners[-1].getsockname()[1]
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
+    config.bind = [f"fd://{listener.detach()}" for listener in listeners]
     config.h11_max_incomplete_size = MAX_HEADER_BYTES
     config.graceful_timeout = _GRACE_S
     config.keep_alive_timeout = _KEEP_ALIVE_S
@@ -78,11 +86,12 @@ class _Started:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    address = ipaddress.ip_address(host)
-    if not address.is_loopback:
-        raise ValueError("the client proxy listens on loopback addresses only")
-    listener = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+    is_v6 = ipaddress.ip_address(host).version == 6
+    listener = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
     try:
+        if is_v6:
+            # so that "::" covers IPv4, and 127.0.0.1 with it, whatever the system's default is
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):

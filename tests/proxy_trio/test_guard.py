@@ -7,6 +7,7 @@ from pytest_trio import trio_fixture
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from proxy_trio.guard import Guard
 from proxy_trio.settings import GuardSettings
 
 JSON = {"Content-Type": "application/json"}
@@ -160,6 +161,57 @@ async def test_websockets_are_refused(app_client):
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 403 ")
+
+
+async def _called(path, client, *, host="10.1.2.3", header=None, extra=frozenset()):
+    """Ask the guard itself, as a server would on a connection from `client` to `host`."""
+    sent = []
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def note(message):
+        sent.append(message)
+
+    guard = Guard(app, GuardSettings(extra_hosts=extra, local_token="t"))
+    headers = [
+        (b"host", (header or f"{host}:8402").encode()),
+        (b"content-type", b"application/json"),
+        (b"authorization", b"Bearer t"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    await guard({**scope, "server": (host, 8402), "client": client}, None, note)
+    return sent[0]["status"]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("path", ["/", "/_otrta/send", "/wallet/login", "/wallet/x/send"])
+@pytest.mark.parametrize("client", [("10.1.2.9", 5), ("::ffff:10.1.2.9", 5), ("2001::1", 5), None, ("", 0)])
+async def test_from_another_machine_the_wallet_is_out_of_reach_even_with_its_token(path, client):
+    assert await _called(path, client) == 403
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("client", [("127.0.0.1", 5), ("::1", 5), ("::ffff:127.0.0.1", 5)])
+async def test_from_this_machine_it_is_in_reach(client):
+    assert await _called("/_otrta/send", client, host="127.0.0.1") == 200
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("10.1.2.3:8402", 200),
+        ("127.0.0.1:8402", 200),
+        ("box.lan", 200),
+        ("box.lan:8402", 200),
+        ("10.1.2.4:8402", 403),
+        ("evil.example:8402", 403),
+    ],
+)
+async def test_the_address_that_was_called_and_names_that_were_allowed_are_ours(header, status):
+    found = await _called("/v1/models", ("10.1.2.9", 5), header=header, extra=frozenset({"box.lan"}))
+    assert found == status
 
 
 def test_the_local_token_does_not_show_in_the_settings_repr():

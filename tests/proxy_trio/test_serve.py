@@ -1,11 +1,13 @@
-"""The proxy listens on loopback only, says so when it cannot, and stops in order."""
+"""The proxy listens where it is told and on loopback, says so when it cannot, and stops in order."""
 
 import socket
+from functools import partial
 
 import httpx
 import pytest
 import trio
 
+from proxy_trio.app import build_app
 from proxy_trio.payer import Ending
 from proxy_trio.serve import PortTaken, serve
 
@@ -36,10 +38,31 @@ async def test_a_taken_port_is_told_in_a_sentence():
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-async def test_only_loopback_is_listened_on(host):
-    with pytest.raises(ValueError, match="loopback"):
-        await serve(_never, 0, host=host)
+async def test_an_address_that_is_not_this_machines_is_told_in_a_sentence():
+    with pytest.raises(PortTaken, match=r"on 192\.0\.2\.1 cannot be used"):
+        await serve(_never, 0, host="192.0.2.1")
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("host", "answers", "silent"),
+    [
+        ("127.0.0.1", ["127.0.0.1"], ["127.0.0.2"]),
+        ("127.0.0.2", ["127.0.0.1", "127.0.0.2"], ["127.0.0.3"]),
+        ("0.0.0.0", ["127.0.0.1", "127.0.0.2"], []),
+    ],
+)
+async def test_what_it_is_told_is_listened_on_and_loopback_always(nursery, payer, host, answers, silent):
+    stop = trio.Event()
+    app = build_app(payer)
+    port = await nursery.start(partial(serve, app, 0, host=host, stop=stop))
+    for address in answers:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://{address}:{port}/health")).json() == {"status": "ok"}
+    for address in silent:
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await trio.open_tcp_stream(address, port)
+    stop.set()
 
 
 @pytest.mark.trio
