@@ -8,6 +8,7 @@ from segno import DataOverflowError
 
 LONGEST: Final = 1_800
 """Characters beyond which cameras of phones find it hard to read a code from a screen."""
+_SMALL: Final = 500
 
 
 def qr_svg(text: str, label: str) -> Markup | None:
@@ -25,4 +26,5 @@ def qr_svg(text: str, label: str) -> Markup | None:
         return None
     drawn = code.svg_inline(border=2, omitsize=True, svgclass=None, lineclass=None)
     # segno draws the squares; that it is an image, and of what, is said around it
-    return Markup('<div class="qr" role="img" aria-label="{}">{}</div>').format(label, Markup(drawn))  # noqa: S704
+    size = "qr dense" if len(text) > _SMALL else "qr"
+    return Markup('<div class="{}" role="img" aria-label="{}">{}</div>').format(size, label, Markup(drawn))  # noqa: S704

@@ -97,6 +97,12 @@ class Pages:
         return f"{PAGE_PREFIX}/assets/{name}?v={digest}"
 
 
+def as_sentence(message: str) -> str:
+    """Write an error's message as a sentence of a page; commands put it behind a colon."""
+    text = message[:1].upper() + message[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def _when(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s).strftime("%d %b %Y, %H:%M:%S") if math.isfinite(unix_s) else "—"
 

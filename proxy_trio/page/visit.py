@@ -15,7 +15,7 @@ from proxy_trio.client import Client
 from proxy_trio.conversation import internal_failure, log_failure
 from proxy_trio.errors import ForeignCaller, ForeignOrigin, MethodNotAllowed
 from proxy_trio.page.forms import check_asker, read_form
-from proxy_trio.page.rendering import HEADERS, Pages
+from proxy_trio.page.rendering import HEADERS, Pages, as_sentence
 from proxy_trio.page.sessions import PAGE_PREFIX, Session, Sessions
 
 COOKIE: Final = "otrta_page"
@@ -74,7 +74,7 @@ class Visit:
             "csrf": self.session.csrf,
             "once": secrets.token_urlsafe(12),
             "form": self.form,
-            "error": None if self.error is None else self.error.message,
+            "error": None if self.error is None else as_sentence(self.error.message),
             "note": self.session.notes.pop("note", None),
         }
         status = 200 if self.error is None else self.error.http_status
@@ -158,5 +158,5 @@ def _not_ours() -> OtrtaError:
 
 def refused(site: Site, request: Request, error: OtrtaError, base: str | None = None) -> Response:
     """Answer with a page that says what is wrong."""
-    values = {"message": error.message, "base": base, "status": error.http_status}
+    values = {"message": as_sentence(error.message), "base": base, "status": error.http_status}
     return site.pages.show(request, "refused.html", values, error.http_status)

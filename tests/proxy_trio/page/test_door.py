@@ -1,8 +1,10 @@
 """Nobody gets behind the page's door but this machine's user, and no other page gets them to do anything."""
 
 import re
+import sys
 
 import pytest
+import trio
 
 pytestmark = pytest.mark.trio
 
@@ -179,6 +181,12 @@ async def test_what_is_no_form_or_too_large_is_refused(visitor, tmp_path):
         large = await alice.http.post("/wallet/login", data={"token": "x" * (2 << 20)}, headers=headers)
         many = await alice.http.post("/wallet/login", data={f"n{n}": "x" for n in range(41)}, headers=headers)
         assert [as_json.status_code, large.status_code, many.status_code] == [400, 413, 400]
+
+
+async def test_nothing_of_the_page_is_loaded_before_somebody_looks():
+    code = "import sys, otrta_cli.serve_command as _; print({'jinja2', 'segno'} & set(sys.modules))"
+    ran = await trio.run_process([sys.executable, "-c", code], capture_stdout=True)
+    assert ran.stdout == b"set()\n"
 
 
 async def test_a_foreign_host_is_refused_before_anything(visitor, tmp_path):
