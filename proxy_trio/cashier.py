@@ -112,9 +112,8 @@ class Cashier:
                 pass
             if await self._available_msat(purchase) < purchase.amount_msat:
                 raise await self._wallet_empty(purchase)
-            amounts = [unit.to_msat(self._exact(purchase, mint, unit)) for mint, unit in purchase.sources]
             left_s = max(0.0, held_until - trio.current_time())
-            await self._approvals.wait(purchase.ask(max(amounts)), left_s)
+            await self._approvals.wait(purchase.ask(await self._needed_msat(purchase)), left_s)
 
     async def _pay(self, payment_id: str, purchase: Purchase) -> Transfer:
         """Take a token of the first mint that can; raises ``ApprovalNeeded`` too."""
@@ -253,6 +252,17 @@ class Cashier:
         if threshold_msat is not None:
             most = min(most, max(exact, unit.at_most(threshold_msat)))
         return most
+
+    async def _needed_msat(self, purchase: Purchase) -> int:
+        """Return the face value that is to be approved: of the first source that has it, else the most."""
+        has = {(b.mint, b.unit): b.available for b in await self._wallet.balances()}
+        amounts = {source: self._exact(purchase, *source) for source in purchase.sources}
+        enough = [
+            unit.to_msat(amount)
+            for (mint, unit), amount in amounts.items()
+            if has.get((mint, unit.value), 0) >= amount
+        ]
+        return next(iter(enough), max(unit.to_msat(amount) for (_, unit), amount in amounts.items()))
 
     def _exact(self, purchase: Purchase, mint: str, unit: Unit) -> int:
         """Return the face value of a token made for a purchase by a swap, in its unit."""
