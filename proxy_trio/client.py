@@ -29,6 +29,7 @@ from proxy_trio.participant import ClientParticipant
 from proxy_trio.private_files import make_private
 from proxy_trio.schema import CallState
 from proxy_trio.spending import Spending
+from proxy_trio.stocking import Stocker
 from proxy_trio.swapping import Swapper
 from proxy_trio.wallet_payer import WalletPayer
 from proxy_trio.ways import WayFinder, Ways
@@ -121,6 +122,7 @@ class Client:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._recover_for_ever)
             nursery.start_soon(self.swapper.run)
+            nursery.start_soon(Stocker(self.wallet).run)
 
     async def _recover_for_ever(self) -> None:
         at_start = True

@@ -1,5 +1,6 @@
 """What runs by itself: infos that age, swaps that thin out, recovery that is woken."""
 
+import httpx
 import pytest
 from sqlalchemy import select
 
@@ -10,6 +11,7 @@ from proxy_trio import gateways as gateways_module
 from proxy_trio import swapping
 from proxy_trio.errors import GatewayFailure
 from proxy_trio.schema import CallState
+from proxy_trio.stocking import Stocker, wanted
 from tests.integration.customer import FUNDS, customer, error_code, until
 from tests.integration.purse import Purse
 from tests.integration.scripted_gateway import answer, give_change, scripted_gateway, sell, take
@@ -173,3 +175,70 @@ async def test_a_failure_of_one_payment_does_not_stop_the_others(tmp_path, mint,
         await app.client.recover_once(at_once=True)
         states = {paid.id: paid.state for paid in await app.paid()}
         assert states == {first.id: CallState.AWAITING_CHANGE, second.id: CallState.DONE}
+
+
+class Counting(httpx.AsyncBaseTransport):
+    """Passes on, and counts swaps."""
+
+    swaps = 0
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        Counting.swaps += request.url.path == "/v1/swap"
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+async def test_what_calls_have_paid_with_is_there_for_the_next_ones(tmp_path, mint, purse, monkeypatch):
+    monkeypatch.setattr(Counting, "swaps", 0)
+    calls = 16
+    async with (
+        scripted_gateway(purse, *[sell()] * 2 * calls) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url, between=Counting) as app,
+    ):
+        stocker = Stocker(app.client.wallet)
+        assert await stocker.restock() == 0, "nobody has called yet"
+        for _ in range(calls):
+            assert (await app.ask()).status_code == 200
+        assert Counting.swaps > 0
+        assert await stocker.restock() > 0
+        assert await stocker.restock() == 0
+        before = Counting.swaps
+        for _ in range(calls // 2):
+            assert (await app.ask()).status_code == 200
+        assert Counting.swaps == before
+        assert await app.total() == FUNDS - 110 * (calls + calls // 2)
+
+
+async def test_a_mint_that_is_away_costs_a_restock_no_counters(tmp_path, mint, purse, monkeypatch):
+    async with (
+        scripted_gateway(purse, sell()) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url) as app,
+    ):
+        await app.ask()
+
+        async def away(_mint):
+            raise MintUnreachable("away")
+
+        monkeypatch.setattr(app.client.wallet.mints, "refresh_if_old", away)
+        before = await app.db.run(counters)
+        with pytest.raises(MintUnreachable):
+            await Stocker(app.client.wallet).restock()
+        assert await app.db.run(counters) == before
+
+
+async def test_what_is_wanted_is_bounded_and_by_mint(tmp_path, mint, purse):
+    async with (
+        scripted_gateway(purse, sell()) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url) as app,
+    ):
+        await app.ask()
+        [call] = await app.paid()
+        [(place, pieces)] = wanted([call] * 100).items()
+        assert place == (call.mint, call.unit)
+        assert sum(wanted([call])[place].values()) == call.paid_msat.bit_count()
+        assert set(pieces.values()) == {32}
