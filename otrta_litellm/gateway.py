@@ -47,6 +47,10 @@ CLAIMS_EVERY_S = 20.0
 PAYOUTS_EVERY_S = 10.0
 RESTOCK_EVERY_S = 2.0
 
+TAKE_BACK_EVERY_S = 600.0
+SET_ASIDE_S = 30 * 86_400.0
+"""How long change that a store's other life may have handed out can be spent by whoever has it."""
+
 CLAIMS_AT_ONCE = 50
 """Of how many payments a mint is asked at once whether their change is spent; each has some 15 proofs."""
 
@@ -140,6 +144,7 @@ class Gateway:
                     tasks.start_soon(self._every, RECOVER_EVERY_S, work)
                 tasks.start_soon(self._every, CLAIMS_EVERY_S, self._watch_claims)
                 tasks.start_soon(self._every, RESTOCK_EVERY_S, self._keep_float)
+                tasks.start_soon(self._every, TAKE_BACK_EVERY_S, self._take_back)
                 tasks.start_soon(self._every, RAISE_EVERY_S, marker.raise_number)
                 if selling:
                     tasks.start_soon(self._every, PAYOUTS_EVERY_S, self._payouts.keep)
@@ -194,6 +199,7 @@ class Gateway:
         await self._end_calls()
         await self._watch_claims()
         await (await self.payouts()).end_what_is_open()
+        await self._take_back(0.0)
         return found
 
     async def settle(self, payment: Payment, settled: Settlement, outcome: str) -> Payment:
@@ -274,6 +280,10 @@ class Gateway:
                     _log.warning("copy_not_looked_through", mint=mint, reason=error.message)
                     return False
                 _log.warning("copy_looked_through", mint=mint, gone=gone)
+        await wallet.recover(everything=True)  # so that nothing more comes from what both lives had begun
+        for mint in self.settings.mints:
+            if mint in wallet.mints.urls:
+                _log.warning("copy_set_aside", mint=mint, proofs=await wallet.set_aside(mint))
         return True
 
     async def _keep_float(self) -> None:
@@ -287,6 +297,14 @@ class Gateway:
                 except MintError as error:  # change is then made as it can be
                     breaker.failed()
                     _log.info("float_not_restocked", mint=mint, reason=error.message)
+
+    async def _take_back(self, older_than_s: float = SET_ASIDE_S) -> None:
+        """Swap what was set aside when the store was found to be a copy, and nobody has spent since."""
+        wallet = await self.wallet()
+        for mint in self.settings.mints:
+            if mint in wallet.mints.urls:
+                with suppress(OtrtaError):  # its mint is away: the next round tries again
+                    await wallet.take_back(mint, older_than_s=older_than_s)
 
     async def _keep_rate(self) -> None:
         """Ask the feeds for the BTC/USD rate, where that is due."""

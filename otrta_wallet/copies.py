@@ -1,20 +1,24 @@
 """Finding out what another life of this wallet has done: one that this database is a copy or a backup of.
 
 Nothing of what that life made is taken: it may have been handed out. What it spent is spent here too, and the
-counters that it used are never used again (NUT-07, NUT-09, NUT-13).
+counters that it used are never used again (NUT-07, NUT-09, NUT-13). What both had and nobody has spent may
+have been handed out as well: it is set aside, so that it is handed out to nobody else, and whoever has it can
+spend it. What is still there much later, or when the owner says so, is swapped to fresh secrets.
 """
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from otrta_core import Keyset, Proof, Unit
 from otrta_wallet import store
+from otrta_wallet.custody import SET_ASIDE
 from otrta_wallet.mint_book import MintBook
 from otrta_wallet.mint_client import ProofState
+from otrta_wallet.own_swaps import OwnSwaps
 from otrta_wallet.scanning import BATCH, last_counter, signed_in_batch
 from otrta_wallet.scans import MARGIN, MAX_COUNTER
-from otrta_wallet.schema import ProofStatus
+from otrta_wallet.schema import ProofStatus, proofs
 from otrta_wallet.schema import keysets as keysets_table
 from otrta_wallet.transactions import Transactions
 
@@ -98,3 +102,48 @@ def _move(
     conn: Connection, now: float, moved: Sequence[Proof], was: ProofStatus, now_is: ProofStatus
 ) -> None:
     store.move_proofs(conn, [p.Y for p in moved], was=was, now_is=now_is, holder=None, now=now)
+
+
+def set_aside(conn: Connection, now: float, mint: str) -> int:
+    """Keep what is available at a mint from being handed out, and return how many proofs that are."""
+    found = store.proofs_with(conn, status=ProofStatus.AVAILABLE, mint=mint)
+    ys = [proof.Y for proof in found]
+    was, now_is = ProofStatus.AVAILABLE, ProofStatus.HELD
+    store.move_proofs(conn, ys, was=was, now_is=now_is, holder=SET_ASIDE, now=now)
+    return len(ys)
+
+
+async def take_back(
+    transactions: Transactions, mints: MintBook, swaps: OwnSwaps, mint: str, older_than_s: float
+) -> int:
+    """Swap what was set aside at a mint and is not spent, and return how many swaps that took.
+
+    Raises:
+        MintError: the mint could not be asked.
+        the errors of ``Executor.carry_out``.
+    """
+
+    def old(conn: Connection, now: float) -> list[str]:
+        query = select(proofs.c.y).where(
+            proofs.c.status == ProofStatus.HELD,
+            proofs.c.holder == SET_ASIDE,
+            proofs.c.mint == mint,
+            proofs.c.changed_at <= now - older_than_s,
+        )
+        return list(conn.execute(query).scalars())
+
+    ys = await transactions.run(old)
+    if not ys:
+        return 0
+    states = await mints.client(mint).check_state(ys)
+    await transactions.run(_note_states, mint, states)
+    made = 0
+    unspent = frozenset(y for y in ys if states[y] == "UNSPENT")
+    units = {keyset.unit for keyset in mints.keysets(mint).values() if keyset.unit in set(Unit)}
+    for unit in sorted(units):
+        keyset = await mints.active_keyset(mint, unit)
+        while (
+            await swaps.move_held(mint, unit, SET_ASIDE, unspent, swaps.into_change(mint, keyset)) is not None
+        ):
+            made += 1
+    return made

@@ -14,6 +14,8 @@ from otrta_wallet.records import Operation, OperationKind, OperationState, Trans
 from otrta_wallet.schema import ProofStatus, proofs
 
 DEBT = "debt:"
+SET_ASIDE = "copy:"
+"""Holds what another life of this wallet may have handed out; see ``otrta_wallet.copies``."""
 """A holder that begins so is a debt: nothing that is held for it is ever let go."""
 
 HELD_S = 120.0
@@ -130,7 +132,10 @@ def let_go(conn: Connection, now: float) -> None:
     # one from the future was held before the clock was set back
     is_old = ~proofs.c.changed_at.between(now - HELD_S, now + HELD_S)
     forgotten = select(proofs.c.y).where(
-        proofs.c.status == ProofStatus.HELD, is_old, proofs.c.holder.not_like(f"{DEBT}%")
+        proofs.c.status == ProofStatus.HELD,
+        is_old,
+        proofs.c.holder.not_like(f"{DEBT}%"),
+        proofs.c.holder != SET_ASIDE,
     )
     free = forgotten.with_for_update(skip_locked=True)  # what somebody has in hand is not forgotten
     freed = update(proofs).where(proofs.c.y.in_(free))

@@ -5,7 +5,7 @@ small proofs are needed, they are merged first, as many at a time as one swap ta
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -144,6 +144,27 @@ class OwnSwaps:
             )
 
         return await self.move(mint, unit, None, partial(to_break, wanted=wanted), plan)
+
+    async def move_held(
+        self, mint: str, unit: str, holder: str, ys: Collection[str], plan: Plan
+    ) -> Operation | None:
+        """Swap those of a holder's proofs that are named; None where there are none that are worth it.
+
+        Raises:
+            the errors of ``Executor.carry_out``. What was not swapped is then available.
+        """
+
+        def prepare(conn: Connection, now: float) -> Operation | None:
+            held = store.proofs_with(conn, status=ProofStatus.HELD, holder=holder, mint=mint, unit=unit)
+            found = [proof for proof in held if proof.Y in ys][:MAX_INPUTS]
+            fee = input_fee(found, at_hand.fees(conn, mint))
+            if sum(proof.amount for proof in found) <= fee:
+                return None
+            was, now_is = ProofStatus.HELD, ProofStatus.AVAILABLE
+            store.move_proofs(conn, [p.Y for p in found], was=was, now_is=now_is, holder=None, now=now)
+            return _reserve(conn, now, Taken(found, fee), plan)
+
+        return await self._swap_prepared(mint, unit, prepare)
 
     async def _swap_prepared(
         self, mint: str, unit: str, prepare: Callable[[Connection, float], Operation | None]

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from otrta_core import P2PK, OtrtaError, Token
 from otrta_wallet import journal
 from otrta_wallet.batches import MAX_INPUTS, Batches, Wanted
-from otrta_wallet.copies import catch_up
+from otrta_wallet.copies import catch_up, set_aside, take_back
 from otrta_wallet.custody import close_transfer, take_token, undo_transfer
 from otrta_wallet.database import open_engine, sole_owner, upgrade
 from otrta_wallet.executor import Executor
@@ -548,3 +548,26 @@ class Wallet(Reading):
         """
         mint = await self.mints.add(mint)
         return await catch_up(self.transactions, self.mints, self._seed, mint, empty_batches)
+
+    async def set_aside(self, mint: str) -> int:
+        """Hand out nothing of what is available at a mint: another life of this wallet may have done so.
+
+        Returns:
+            How many proofs that are; they count as pending.
+        """
+        return await self.transactions.run(set_aside, mint)
+
+    async def take_back(self, mint: str, *, older_than_s: float = 0.0) -> int:
+        """Swap to fresh secrets what was set aside at a mint and nobody has spent; returns how many swaps.
+
+        Whoever it was handed out to cannot spend it any more.
+
+        Args:
+            mint: its URL, a known one.
+            older_than_s: take back only what was set aside so long ago.
+
+        Raises:
+            MintError: the mint could not be asked.
+            the errors of ``Executor.carry_out``.
+        """
+        return await take_back(self.transactions, self.mints, self._own_swaps, mint, older_than_s)

@@ -1,21 +1,25 @@
 """A store that is a copy or a backup finds that out, and looks at its mints before it serves."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from otrta_cli.processes import Running
+from otrta_core import Token
 from otrta_litellm import gateway as gateway_module
 from otrta_litellm import marker as module
 from otrta_litellm.gateway import Gateway
+from otrta_litellm.ledger import earnings_msat, holdings_msat, swaps_msat
 from otrta_litellm.marker import Finding, Mark, Marker, judge
 from otrta_litellm.schema import markers
 from otrta_litellm.settings import SettingsError
-from otrta_wallet import Wallet
+from otrta_wallet import Wallet, store
+from otrta_wallet.schema import ProofStatus
 from tests.fault_proxy import Fault, fault_proxy
 from tests.integration.purse import Purse
 from tests.otrta_litellm.made_up import PAID, Caller, answers, opened
@@ -124,6 +128,33 @@ class TestOneFile:
             await Marker(gateway.settings, wallet).raise_number()
         shutil.copyfile(tmp_path / "backup", sqlite_home / "gateway.sqlite3")
         assert (await key_of(str(sqlite_home), mint))[1:] == [first]
+
+    async def test_a_copys_old_float_is_handed_out_to_nobody_until_its_operator_says_so(
+        self, sqlite_home: Path, mint: Running
+    ) -> None:
+        def at_hand(conn: Connection, _now: float) -> set[str]:
+            return {proof.Y for proof in store.proofs_with(conn, status=ProofStatus.AVAILABLE)}
+
+        dear = json.dumps({"usage": {"prompt_tokens": 10, "completion_tokens": 2000}}).encode()
+        with Purse(mint.url) as purse:
+            async with opened(str(sqlite_home), mint.url) as gateway:
+                await Caller(purse.token(3 * PAID)).call(answers(dear), gateway)
+                old = await (await gateway.wallet()).transactions.run(at_hand)
+                assert old
+            (sqlite_home / "gateway.sqlite3.marker").unlink()
+            async with opened(str(sqlite_home), mint.url) as gateway:
+                transactions = (await gateway.wallet()).transactions
+                assert not await transactions.run(at_hand)
+                served = await Caller(purse.token(PAID)).call(answers(), gateway)
+                change = Token.parse(served.told[b"x-cashu"].decode())
+                assert not {proof.Y for proof in change.proofs} & old
+                await gateway._take_back()
+                assert set(purse.states_of(old)) == {"UNSPENT"}
+                await gateway.recover()
+                assert set(purse.states_of(old)) == {"SPENT"}
+                assert await transactions.run(at_hand)
+            home = str(sqlite_home)
+            assert holdings_msat(home) == earnings_msat(home) + swaps_msat(home) == 10_010 + 110
 
     async def test_a_copy_serves_nobody_before_its_mint_was_asked(
         self, sqlite_home: Path, mint: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

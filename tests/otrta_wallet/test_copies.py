@@ -48,6 +48,40 @@ async def test_what_another_life_spent_is_gone_and_its_counters_are_skipped(
         await assert_really_there(copy)
 
 
+async def test_what_another_life_may_have_handed_out_is_set_aside_until_it_is_taken_back(
+    open_wallet, empty_store, tmp_path, mint
+):
+    async with open_wallet("alice") as alice, open_wallet("bob") as bob:
+        for wallet in (alice, bob):
+            await wallet.mints.add(mint.url)
+        await top_up(alice, mint.url, 500)
+    await to_thread.run_sync(empty_store.copy, tmp_path, "alice", "copy")
+    async with open_wallet("alice") as alice:
+        out = Token.parse((await alice.send(mint.url, 100, "msat")).token)
+        late = Token.parse((await alice.send(mint.url, 60, "msat")).token)
+    handed_out = {proof.Y for token in (out, late) for proof in token.proofs}
+    async with open_wallet("copy") as copy, open_wallet("bob") as bob:
+        gone = (await copy.catch_up_with_copies(mint.url, empty_batches=2)).get("msat", 0)
+        assert await copy.set_aside(mint.url) > 0
+        assert (await available(copy), await pending(copy)) == (0, 500 - gone)
+        await copy.recover()  # which lets go of what was held and forgotten
+        assert await available(copy) == 0
+        await top_up(copy, mint.url, 300)
+        given = Token.parse((await copy.send(mint.url, 200, "msat")).token)
+        assert not {proof.Y for proof in given.proofs} & handed_out
+        await bob.receive(out)  # whoever has it can spend it
+        assert await copy.take_back(mint.url, older_than_s=3600.0) == 0
+        assert await copy.take_back(mint.url) == 1
+        assert await pending(copy) == given.amount
+        assert await states(copy, late) == {"SPENT"}
+        await assert_really_there(copy)
+        assert await copy.take_back(mint.url) == 0
+
+
+async def states(wallet, token):
+    return set((await wallet.mints.client(token.mint).check_state([p.Y for p in token.proofs])).values())
+
+
 async def test_a_wallet_without_another_life_stays_as_it_is(alice, mint):
     await top_up(alice, mint.url, 500)
     before = await counters(alice)
