@@ -5,6 +5,12 @@ import click
 from otrta_cli.wallet_commands import as_json_option, show
 from otrta_cli.wallet_link import WalletLink
 
+proxy_option = click.option(
+    "--proxy",
+    metavar="socks5h://HOST:PORT|direct",
+    help="The way there: through a SOCKS proxy that resolves the name, such as Tor's socks5h://127.0.0.1:9050.",
+)
+
 
 @click.group(invoke_without_command=True)
 @as_json_option
@@ -24,12 +30,13 @@ def mints_list(as_json: bool) -> None:
 
 @mints.command("add")
 @click.argument("url")
+@proxy_option
 @as_json_option
-def mints_add(url: str, as_json: bool) -> None:
+def mints_add(url: str, proxy: str | None, as_json: bool) -> None:
     """Let the wallet hold money at the mint at URL; whoever runs it can make that money worthless."""
     from otrta_cli.render import show_units
 
-    added = WalletLink().act("mints_add", url=url)
+    added = WalletLink().act("mints_add", url=url, proxy=proxy)
     show(added, as_json, lambda mint: click.echo(f"Added {mint['url']}: {show_units(mint['units'])}."))
 
 
@@ -75,11 +82,30 @@ def gateways_list(as_json: bool) -> None:
     type=click.Choice(["otrta", "nut24", "routstr"]),
     help="What it is, where it cannot say so itself: nut24 sells by HTTP 402 alone and gives no change.",
 )
+@proxy_option
 @as_json_option
-def gateways_add(url: str, kind: str | None, as_json: bool) -> None:
+def gateways_add(url: str, kind: str | None, proxy: str | None, as_json: bool) -> None:
     """Let the gateway at URL be paid for LLM calls, within the budgets."""
-    added = WalletLink().act("gateways_add", url=url, kind=kind)
+    added = WalletLink().act("gateways_add", url=url, kind=kind, proxy=proxy)
     show(added, as_json, lambda gateway: click.echo(f"Added {gateway['url']}."))
+
+
+@gateways.command("lock")
+@click.argument("url")
+@click.argument("switch", type=click.Choice(["on", "off"]))
+@as_json_option
+def gateways_lock(url: str, switch: str, as_json: bool) -> None:
+    """Pay the gateway at URL with tokens that are locked to its key, or no longer.
+
+    They are locked before they are needed, so that no mint stands before a call: it is answered sooner. They
+    also let the mint, with the gateway's help, tell which of its coins paid for a call. What is not needed
+    comes back hours later; a restore from the seed does not find what is locked.
+    """
+    told = WalletLink().act("gateways_lock", url=url, on=switch == "on")
+    word = (
+        "is paid with locked tokens, where it takes them" if switch == "on" else "is paid with plain tokens"
+    )
+    show(told, as_json, lambda gateway: click.echo(f"{gateway['url']} {word}."))
 
 
 @gateways.command("remove")

@@ -169,7 +169,10 @@ def show_mints(mints: Sequence[Mapping[str, Any]]) -> None:
         _say("No mint yet. Add one that you trust with money: `otrta mints add URL`.")
         return
     show_columns(
-        [(mint["url"], show_units(mint["units"]), format_msat(mint["available_msat"])) for mint in mints],
+        [
+            (mint["url"], show_units(mint["units"]), format_msat(mint["available_msat"]), _way(mint))
+            for mint in mints
+        ],
         right=(2,),
     )
 
@@ -210,10 +213,16 @@ def show_gateways(entries: Sequence[Mapping[str, Any]]) -> None:
                 entry["url"],
                 entry["name"] or "",
                 "" if entry["trusted"] else f"not paid any more: {entry['distrusted_for']}",
+                "locked tokens" if entry["locks"] else "",
+                _way(entry),
             )
             for entry in entries
         ]
     )
+
+
+def _way(place: Mapping[str, Any]) -> str:
+    return f"by {place['proxy']}" if place["proxy"] else ""
 
 
 def show_gateway(info: Mapping[str, Any]) -> None:

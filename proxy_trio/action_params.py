@@ -132,10 +132,22 @@ class UrlParams(Params):
     url: Url
 
 
-class GatewayParams(UrlParams):
+class PlaceByProxyParams(UrlParams):
+    """A mint or a gateway, and the SOCKS proxy that leads there, or ``direct``; None for what is set."""
+
+    proxy: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
+
+
+class GatewayParams(PlaceByProxyParams):
     """A gateway, and what kind of gateway it is; without it that is found out."""
 
     kind: Literal["otrta", "nut24", "routstr"] | None = None
+
+
+class LockParams(UrlParams):
+    """A gateway, and whether it is paid with tokens that are locked to its key."""
+
+    on: bool
 
 
 class QuoteParams(Params):

@@ -28,6 +28,7 @@ from proxy_trio import calls
 from proxy_trio.calls import PaidCall
 from proxy_trio.gateways import distrust
 from proxy_trio.judge import Judgement
+from proxy_trio.locked_pool import put_back
 from proxy_trio.schema import CallState
 
 MAX_CHANGE_BYTES: Final = 65_536
@@ -140,7 +141,8 @@ class Bookkeeper:
         """Put back a payment of which no byte has left."""
 
         def write(conn: Connection, now: float) -> PaidCall:
-            self._wallet.undo_transfer(conn, now, call.transfer_id)
+            if not put_back(conn, now, call.transfer_id, call.gateway):
+                self._wallet.undo_transfer(conn, now, call.transfer_id)
             values: dict[str, Any] = {"cost_msat": 0, "fee_msat": 0, "change_msat": call.paid_msat}
             calls.change(conn, now, call.id, state=CallState.REFUNDED, reason=reason, **values)
             return calls.load(conn, call.id)

@@ -1,7 +1,6 @@
 """Taking the money for a call out of the wallet: within the budgets, and journalled as it leaves."""
 
 import secrets
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from proxy_trio.asking import Source
 from proxy_trio.client_settings import as_msat
 from proxy_trio.errors import ApprovalDenied, BudgetExceeded, WalletEmpty
 from proxy_trio.gateway_info import GatewayInfo
+from proxy_trio.locked_pool import LockedPool, Wanted
 from proxy_trio.spending import Allowance, Spending
 
 _SLACK = 64
@@ -63,11 +63,7 @@ class _TooLarge(Exception):
 
 
 class Cashier:
-    """Hands out tokens for calls, within what ``spending`` allows.
-
-    ``approvals`` holds calls until the user has said yes; ``swap_now`` swaps kept change at a mint, because
-    it is needed.
-    """
+    """Hands out tokens for calls, within what ``spending`` allows."""
 
     def __init__(
         self,
@@ -75,12 +71,25 @@ class Cashier:
         spending: Spending,
         approvals: Approvals,
         swap_now: Callable[[str, str], Awaitable[bool]],
+        pool: LockedPool,
+        swapping: Mapping[Source, trio.Lock],
     ) -> None:
+        """Make a cashier.
+
+        Args:
+            wallet: whose money it is.
+            spending: the choke point.
+            approvals: holds calls until the user has said yes.
+            swap_now: swaps kept change at a mint, because it is needed.
+            pool: of tokens that are locked to gateways.
+            swapping: held while money is taken out by a swap.
+        """
         self._wallet = wallet
         self._spending = spending
         self._approvals = approvals
         self._swap_now = swap_now
-        self._swapping: dict[Source, trio.Lock] = defaultdict(trio.Lock)
+        self._pool = pool
+        self._swapping = swapping
 
     def admit(self, key: AppKey | None, model: str | None) -> None:
         """Refuse a model that may not be paid for, before any gateway hears of the call.
@@ -141,7 +150,8 @@ class Cashier:
     async def _from(self, payment_id: str, purchase: Purchase, mint: str, unit: Unit) -> Transfer | None:
         """Take what is wanted from one mint, in one unit; None where there is not enough.
 
-        Proofs at hand come first, then a swap to the exact amount; kept change is swapped where it is needed.
+        A token that is locked to the gateway comes first, then proofs at hand, then a swap to the exact
+        amount; kept change is swapped where it is needed.
         """
         amount = _net(purchase, unit)
         fees = self._wallet.mints.fee_ppk(mint)
@@ -164,6 +174,15 @@ class Cashier:
                 )
             return None
 
+        async def locked() -> Transfer | None:
+            at_most = min(most, self._at_most(unit, amount, exact))
+            wanted = Wanted((purchase.gateway, mint, unit), purchase.info, amount, at_most)
+            with suppress(_TooLarge):
+                return await self._pool.take(wanted, payment_id, journal(unit.to_msat(amount)))
+            return None
+
+        if not purchase.exact and (transfer := await locked()) is not None:
+            return transfer
         if (transfer := await at_hand()) is not None:
             return transfer
         # one swap at a time: what another one holds back meanwhile would look like an empty wallet

@@ -1,6 +1,7 @@
 """The client as a whole: wallet, gateways, payer and what runs in the background."""
 
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from otrta_wallet.mint_url import normalize_mint_url
 from proxy_trio import calls
 from proxy_trio.app_keys import KeyRing
 from proxy_trio.approvals import Approvals
+from proxy_trio.asking import Source
 from proxy_trio.bookkeeper import Bookkeeper
 from proxy_trio.call_recovery import CallRecovery
 from proxy_trio.calls import PaidCall
@@ -25,6 +27,7 @@ from proxy_trio.cashier import Cashier
 from proxy_trio.client_settings import WALLET_FILE, ClientSettings
 from proxy_trio.gateway import gateway_transport
 from proxy_trio.gateways import Gateways, gateway_url
+from proxy_trio.locked_pool import LockedPool
 from proxy_trio.participant import ClientParticipant
 from proxy_trio.private_files import make_private
 from proxy_trio.schema import CallState
@@ -58,6 +61,7 @@ class Client:
     approvals: Approvals
     ways: Ways
     new_transport: Callable[[], httpx.AsyncBaseTransport]
+    pool: LockedPool
     _wake: trio.Event = field(default_factory=trio.Event)
     _locks: dict[str, trio.Lock] = field(default_factory=dict)
 
@@ -99,6 +103,7 @@ class Client:
             for call in await run(_with_token_left):
                 if at_once or call.next_try_at <= now:
                     nursery.start_soon(self._verify_within, limit, call)
+        await self.pool.take_back()
         left = await run(lambda conn, _now: calls.with_states(conn, calls.OPEN))
         return found.open + len(left)
 
@@ -123,6 +128,7 @@ class Client:
             nursery.start_soon(self._recover_for_ever)
             nursery.start_soon(self.swapper.run)
             nursery.start_soon(Stocker(self.wallet).run)
+            nursery.start_soon(self.pool.run)
 
     async def _recover_for_ever(self) -> None:
         at_start = True
@@ -199,6 +205,8 @@ async def open_client(
         keys = KeyRing(wallet.transactions)
         await keys.load()
         approvals = Approvals(wallet.transactions)
+        swapping: dict[Source, trio.Lock] = defaultdict(trio.Lock)
+        pool = LockedPool(wallet, gateways, swapping)
         client: Client
 
         async def settle_now(call_id: str) -> None:
@@ -208,7 +216,7 @@ async def open_client(
             wallet,
             gateways,
             bookkeeper,
-            Cashier(wallet, spending, approvals, swapper.swap_now),
+            Cashier(wallet, spending, approvals, swapper.swap_now, pool, swapping),
             lambda call_id: client.wake(call_id),
             settle_now,
         )
@@ -225,6 +233,7 @@ async def open_client(
             approvals,
             ways,
             new_transport,
+            pool,
         )
         await _add_from_settings(client)
         yield client

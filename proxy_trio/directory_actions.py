@@ -1,7 +1,10 @@
 """Wallet actions on the lists of mints and gateways, on prices and on settings."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import trio
 from sqlalchemy import Connection, delete, func, select
 
 from otrta_core import CallRequest, InvalidRequest, OtrtaError, Unit, face_value
@@ -11,7 +14,14 @@ from otrta_wallet.mint_url import normalize_mint_url
 from otrta_wallet.schema import ProofStatus, operations, proofs, quotes
 from otrta_wallet.schema import mints as mints_table
 from proxy_trio import calls, reports
-from proxy_trio.action_params import GatewayParams, NoParams, QuoteParams, UrlParams
+from proxy_trio.action_params import (
+    GatewayParams,
+    LockParams,
+    NoParams,
+    PlaceByProxyParams,
+    QuoteParams,
+    UrlParams,
+)
 from proxy_trio.budget import Window, begins
 from proxy_trio.client import Client
 from proxy_trio.client_settings import CONFIG_FILE, WALLET_FILE
@@ -33,15 +43,17 @@ async def mints(client: Client, _params: NoParams) -> list[dict[str, Any]]:
             "units": _units(client, url),
             "available_msat": _sum(shown, url, "available"),
             "pending_msat": _sum(shown, url, "pending"),
+            "proxy": client.ways.describe(url),
         }
         for url in client.wallet.mints.urls
     ]
 
 
-async def mints_add(client: Client, params: UrlParams) -> dict[str, Any]:
+async def mints_add(client: Client, params: PlaceByProxyParams) -> dict[str, Any]:
     """Add a mint after asking it for its keysets."""
-    url = await client.wallet.mints.add(params.url)
-    return {"url": url, "units": _units(client, url)}
+    async with _by_way(client, params):
+        url = await client.wallet.mints.add(params.url)
+    return {"url": url, "units": _units(client, url), "proxy": client.ways.describe(url)}
 
 
 async def mints_remove(client: Client, params: UrlParams) -> dict[str, Any]:
@@ -84,13 +96,15 @@ async def mints_info(client: Client, params: UrlParams) -> dict[str, Any]:
 
 async def gateways(client: Client, _params: NoParams) -> list[dict[str, Any]]:
     """List the gateways, and which of them are not paid any more."""
-    return [_entry(entry) for entry in await client.gateways.entries()]
+    return [_entry(client, entry) for entry in await client.gateways.entries()]
 
 
 async def gateways_add(client: Client, params: GatewayParams) -> dict[str, Any]:
     """Add a gateway after asking for its info."""
     kind = None if params.kind is None else GatewayKind(params.kind)
-    return _entry(await client.gateways.add(params.url, kind=kind))
+    async with _by_way(client, params):
+        entry = await client.gateways.add(params.url, kind=kind)
+    return _entry(client, entry)
 
 
 async def gateways_remove(client: Client, params: UrlParams) -> dict[str, Any]:
@@ -101,6 +115,28 @@ async def gateways_remove(client: Client, params: UrlParams) -> dict[str, Any]:
 async def gateways_trust(client: Client, params: UrlParams) -> dict[str, Any]:
     """Let a gateway be paid again."""
     return {"url": await client.gateways.trust(params.url)}
+
+
+async def gateways_lock(client: Client, params: LockParams) -> dict[str, Any]:
+    """Say whether a gateway is paid with tokens that are locked to its key."""
+    url = await client.gateways.set_lock(params.url, on=params.on)
+    return {"url": url, "locks": params.on}
+
+
+@asynccontextmanager
+async def _by_way(client: Client, params: PlaceByProxyParams) -> AsyncIterator[None]:
+    """Set the way to a place; where it cannot be added, the way that held before holds again."""
+    if params.proxy is None:
+        yield
+        return
+    before = client.ways.set_for(params.url)
+    await client.ways.put(client.wallet.transactions, params.url, params.proxy)
+    try:
+        yield
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await client.ways.put(client.wallet.transactions, params.url, before)
+        raise
 
 
 async def gateways_info(client: Client, params: UrlParams) -> dict[str, Any]:
@@ -182,13 +218,15 @@ def _in_use(conn: Connection, url: str) -> bool:
     return any(conn.execute(query).scalar_one() for query in rows)
 
 
-def _entry(entry: GatewayEntry) -> dict[str, Any]:
+def _entry(client: Client, entry: GatewayEntry) -> dict[str, Any]:
     return {
         "url": entry.url,
         "name": entry.name,
         "kind": entry.kind,
         "trusted": entry.distrusted_for is None,
         "distrusted_for": entry.distrusted_for,
+        "locks": entry.locks,
+        "proxy": client.ways.describe(entry.url),
     }
 
 

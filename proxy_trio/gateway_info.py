@@ -42,9 +42,19 @@ class _Limits(_Model):
     max_proofs: Annotated[int, Field(ge=1)] = 64
 
 
+class _Lock(_Model):
+    policy: Annotated[str, StringConstraints(max_length=32)] = "off"
+    pubkey: Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{64}$")] | None = None
+    min_lock_s: Annotated[int, Field(ge=0, le=10**9)] = 0
+
+
 class _KindLimits(_Model):
     min_msat: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
     max_msat: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
+
+
+LONGEST_MIN_LOCK_S = 7 * 86_400
+"""For how long money may have to be locked at most, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class GatewayInfo(_Model):
     unit: str = "msat"
     mints: Annotated[tuple[_Mint, ...], Field(max_length=1000)] = ()
     limits: _Limits = _Limits()
+    lock: _Lock = _Lock()
     rounding: Literal["up", "down", "stochastic"] = "up"
     default_output_tokens: Annotated[int, Field(ge=1, le=10**7)] = 1024
     models: Annotated[dict[str, ModelPrice], Field(max_length=100_000)] = {}
@@ -81,6 +92,12 @@ class GatewayInfo(_Model):
     def gives_change(self) -> bool:
         """Whether what is paid beyond the cost comes back."""
         return self.kind is not GatewayKind.NUT24
+
+    @property
+    def lock_key(self) -> str | None:
+        """The key that tokens are to be locked to; None where none are taken, or for longer than is right."""
+        takes = self.lock.policy in ("accepted", "required") and self.lock.min_lock_s <= LONGEST_MIN_LOCK_S
+        return self.lock.pubkey if takes else None
 
     @property
     def change_in_stream(self) -> bool:

@@ -35,13 +35,15 @@ class GatewayNotKnown(OtrtaError):
 class GatewayEntry:
     """A gateway of the list.
 
-    ``distrusted_for`` says why it is not paid any more; ``kind`` is None until it was reached.
+    ``distrusted_for`` says why it is not paid any more; ``kind`` is None until it was reached; ``locks`` is
+    whether the user wants it paid with locked tokens.
     """
 
     url: str
     name: str | None
     distrusted_for: str | None
     kind: GatewayKind | None = None
+    locks: bool = False
 
 
 class Gateways:
@@ -54,6 +56,8 @@ class Gateways:
         self._failures: dict[str, tuple[float, float, GatewayFailure]] = {}
         self._locks: dict[str, trio.Lock] = defaultdict(trio.Lock)
         self._kinds: dict[str, GatewayKind] = {}
+        self._locking: frozenset[str] = frozenset()
+        self._looked = False
 
     async def entries(self) -> list[GatewayEntry]:
         """Return all gateways in the order they were added."""
@@ -64,6 +68,7 @@ class Gateways:
 
         found = await self._db.run(read)
         self._kinds = {entry.url: entry.kind for entry in found if entry.kind is not None}
+        self._locking, self._looked = frozenset(entry.url for entry in found if entry.locks), True
         return found
 
     async def add(
@@ -161,6 +166,24 @@ class Gateways:
         holds_s = min(LONGEST_FAILURE_HOLDS_S, last_s * 2 or FAILURE_HOLDS_S)
         self._failures[url] = (trio.current_time() + holds_s, holds_s, failure)
 
+    async def set_lock(self, url: str, *, on: bool) -> str:
+        """Say whether a gateway is paid with locked tokens; returns and raises as ``remove``."""
+        known = gateway_url(url)
+
+        def write(conn: Connection, _now: float) -> int:
+            return conn.execute(update(gateways).where(gateways.c.url == known).values(locks=on)).rowcount
+
+        if not await self._db.run(write):
+            raise GatewayNotKnown(f"{known} is not in the list: see `otrta gateways`")
+        await self.entries()
+        return known
+
+    async def locks(self, url: str) -> bool:
+        """Tell whether a gateway is paid with locked tokens, where it takes them."""
+        if not self._looked:
+            await self.entries()
+        return url in self._locking
+
     def forget_info(self, url: str) -> None:
         """Ask the gateway again before the next call."""
         self._infos.pop(url, None)
@@ -185,7 +208,7 @@ class Gateways:
 
 def _entry(row: Row[Any]) -> GatewayEntry:
     return GatewayEntry(
-        row.url, row.name, row.distrusted_for, None if row.kind is None else GatewayKind(row.kind)
+        row.url, row.name, row.distrusted_for, None if row.kind is None else GatewayKind(row.kind), row.locks
     )
 
 

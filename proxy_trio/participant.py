@@ -51,6 +51,9 @@ class ClientParticipant:
         transfer = next(iter(store.load_transfers(conn, transfer_id=operation.reference)), None)
         call = _load(conn, transfer.reference) if transfer is not None and transfer.reference else None
         if call is None:
+            if transfer is not None and transfer.reference and operation.fee:  # of a pool of locked tokens
+                place = {"unit": operation.unit, "mint": operation.mint}
+                store.record(conn, "swap", -operation.fee, fee=operation.fee, now=self._clock(), **place)
             return
         unit = Unit.parse(operation.unit)
         back_msat = unit.to_msat(operation.amount)

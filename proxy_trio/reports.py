@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
@@ -11,6 +12,7 @@ from otrta_wallet import journal, quotes, store
 from otrta_wallet.schema import ProofStatus, operations, proofs, transfers
 from proxy_trio import app_keys, calls
 from proxy_trio.calls import PaidCall
+from proxy_trio.locked_pool import in_pools
 from proxy_trio.schema import CallState
 from proxy_trio.schema import calls as calls_table
 
@@ -102,7 +104,23 @@ def pending(conn: Connection, _now: float) -> list[dict[str, Any]]:
         }
         for call in calls.with_states(conn, NOT_SETTLED)
     ]
-    return sorted([*open_calls, *_lightning(conn)], key=lambda payment: payment["since"])
+    return sorted([*open_calls, *_lightning(conn), *_locked(conn)], key=lambda payment: payment["since"])
+
+
+def _locked(conn: Connection) -> list[dict[str, Any]]:
+    """Return what is locked to gateways for coming calls."""
+    return [
+        {
+            "payment_id": transfer.id,
+            "gateway": gateway,
+            "state": "in_flight",
+            "paid_msat": Unit.parse(transfer.unit).to_msat(transfer.amount),
+            "since": transfer.created_at,
+            "reason": "locked to this gateway for coming calls; taken back from "
+            f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC on where none needs it",
+        }
+        for gateway, transfer, until in in_pools(conn)
+    ]
 
 
 def _lightning(conn: Connection) -> list[dict[str, Any]]:

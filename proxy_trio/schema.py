@@ -33,6 +33,7 @@ gateways = Table(
     Column("name", String),
     Column("kind", String),  # how it sells, once it has said so
     Column("distrusted_for", Text),  # why it is not paid any more
+    Column("locks", Boolean, nullable=False, default=False),  # whether it is paid with locked tokens
     Column("added_at", Float, nullable=False),
 )
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Self
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import anyio
 import httpcore
@@ -53,6 +53,14 @@ class SocksProxy:
         if parts.scheme != "socks5h" or not host or parts.path not in ("", "/") or parts.query:
             raise _not_a_proxy()
         return cls(host, port, _credentials(parts))
+
+    @property
+    def text(self) -> str:
+        """The URL with credentials, as ``parse`` reads it."""
+        if self.credentials is None:
+            return str(self)
+        user, password = (quote(word, safe="") for word in self.credentials)
+        return str(self).replace("://", f"://{user}:{password}@", 1)
 
     def __str__(self) -> str:
         """The URL without credentials."""

@@ -70,6 +70,14 @@ class Ways:
         way = self.of(url)
         return None if way is None else str(way)
 
+    def set_for(self, url: str) -> str | None:
+        """Return what commands have set for a URL, as it can be set again; None where nothing is."""
+        place = origin(url)
+        if place not in self._set:
+            return None
+        way = self._set[place]
+        return DIRECT if way is None else way.text
+
     async def load(self, transactions: Transactions) -> None:
         """Read the ways that commands have set."""
         rows = await transactions.run(lambda conn, _now: conn.execute(select(ways)).all())

@@ -30,8 +30,11 @@ class Killing(httpx.AsyncBaseTransport):
         await self._carries.aclose()
 
 
-def live(home: str, mint: str, bodies: list[dict[str, Any]], kill: Kill) -> None:
-    """Make calls side by side from the wallet in `home`, settle them, and die if the step comes."""
+def live(home: str, mint: str, bodies: list[dict[str, Any]], kill: Kill, *, locks: bool = False) -> None:
+    """Make calls side by side from the wallet in `home`, settle them, and die if the step comes.
+
+    Where tokens are to be locked, the calls are made twice, and tokens locked for them in between.
+    """
     commit = DefaultDialect.do_commit
 
     def killing_commit(dialect: Any, connection: Any) -> None:
@@ -50,9 +53,11 @@ def live(home: str, mint: str, bodies: list[dict[str, Any]], kill: Kill) -> None
     async def main() -> None:
         async with customer(Path(home), mint=mint, funds=0, between=lambda t: Killing(kill, t)) as app:
             kill.armed = True
-            async with trio.open_nursery() as calls:
-                for body in bodies:
-                    calls.start_soon(ask, app, body)
+            for _ in range(2 if locks else 1):
+                async with trio.open_nursery() as calls:
+                    for body in bodies:
+                        calls.start_soon(ask, app, body)
+                await app.client.pool.fill()
             await app.settled()
 
     trio.run(main)

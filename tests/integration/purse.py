@@ -60,7 +60,11 @@ class Purse:
 
     def spend(self, token: Token, fee: int = 0) -> Token:
         """Take a token as its receiver would: swap it for another."""
-        inputs = [{"amount": p.amount, "id": p.id, "secret": p.secret, "C": p.C} for p in token.proofs]
+        inputs = [
+            {"amount": p.amount, "id": p.id, "secret": p.secret, "C": p.C}
+            | ({"witness": p.witness} if p.witness else {})
+            for p in token.proofs
+        ]
         parts = split_amount(token.amount - fee)
         proofs = self._signed("/v1/swap", {"inputs": inputs}, parts, token.unit)
         return self.note(Token(self.url, token.unit, tuple(proofs)))

@@ -1,15 +1,16 @@
 """A gateway on a real socket that does as a test tells it, byte for byte, with real e-cash."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import trio
 
-from otrta_core import PaymentRequest, Token
+from otrta_core import PaymentRequest, Spend, Token, schnorr, unlock
 from tests.integration.purse import Purse
 
 PRICE = {"input_msat_per_mtok": 1_000_000, "output_msat_per_mtok": 5_000_000}
@@ -17,6 +18,7 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
 COST_MSAT = 110
 """What a call with `USAGE` costs at `PRICE`."""
 ANSWER = json.dumps({"object": "chat.completion", "choices": [], "usage": USAGE}).encode()
+MIN_LOCK_S = 600
 INSUFFICIENT = json.dumps({"error": {"code": "insufficient_payment", "message": "more"}}).encode()
 JSON = {"Content-Type": "application/json"}
 SSE = {"Content-Type": "text/event-stream"}
@@ -54,6 +56,8 @@ class ScriptedGateway:
         claims: the requests on the change routes.
         taken: the tokens that were redeemed, as they came.
         given: the change of each, by the Y of its first proof.
+        lock_key: opens tokens that are locked to it.
+        locks: whether it says that it takes locked tokens.
         keeps_alive: whether a connection may bring more than one request, where its client wants that.
         info: what it says of itself, changed by tests.
     """
@@ -67,6 +71,8 @@ class ScriptedGateway:
     given: dict[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     url: str = ""
+    locks: bool = False
+    lock_key: bytes = field(default=bytes([7] * 32), repr=False)
     keeps_alive: bool = False
     running: int = 0
     _connections: int = 0
@@ -80,7 +86,8 @@ class ScriptedGateway:
     async def take(self, seen: Seen, fee: int = 0) -> Token:
         """Redeem a payment; returns it as it came."""
         token = seen.token
-        await trio.to_thread.run_sync(partial(self.purse.spend, token, fee))
+        opened = replace(token, proofs=unlock(token.proofs, [self.lock_key], int(time.time()), Spend()))
+        await trio.to_thread.run_sync(partial(self.purse.spend, opened, fee))
         self.taken.append(token)
         return token
 
@@ -138,6 +145,9 @@ async def scripted_gateway(purse: Purse, *scripts: Script, **options: Any) -> As
         ],
         "models": [{"id": "m", **PRICE}],
     }
+    if gateway.locks:
+        key = schnorr.public_key(gateway.lock_key)
+        gateway.info["lock"] = {"policy": "accepted", "pubkey": key, "min_lock_s": MIN_LOCK_S}
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     gateway.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     async with trio.open_nursery() as nursery:

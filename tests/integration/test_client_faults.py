@@ -16,6 +16,7 @@ import trio
 from otrta_cli.processes import Running
 from otrta_wallet.custody import HELD_S
 from otrta_wallet.executor import LANDS_WITHIN_S
+from proxy_trio import wallet_payer
 from proxy_trio.call_recovery import SILENCE_S
 from proxy_trio.schema import CallState
 from proxy_trio.settings import ForwardSettings
@@ -192,15 +193,22 @@ async def test_no_fault_loses_money(
         ledger.add(calls=1, faults=1, msat_in=it.had, msat_out=it.had)
 
 
-def away(network: FaultProxy) -> None:
-    """Have nobody answer behind this network, until it is reset."""
-    network.spoil("", *[AWAY] * 1_000)
+def away(network: FaultProxy, path: str = "") -> None:
+    """Have nobody answer behind this network, or on these paths, until it is reset."""
+    network.spoil(path, *[AWAY] * 1_000)
+
+
+@pytest.fixture(autouse=True)
+def hasty_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that does not wait for long for a payment to come back from a gateway that failed."""
+    monkeypatch.setattr(wallet_payer, "BACK_WITHIN_S", 0.3)
 
 
 async def test_a_gateway_that_is_gone_for_an_hour_with_our_money_is_named_and_gives_it_back_later(
     tmp_path: Path, networks: dict[str, FaultProxy], purse: Purse, ledger: Ledger
 ) -> None:
     async with scene(tmp_path, networks, purse, trade(says=False, ppk=PPK)) as it:
+        away(networks["gateway"], r"/(change|refund)$")
         await it.ask(dict(HI))
         away(networks["gateway"])
         began = it.ahead_s
@@ -271,6 +279,7 @@ async def test_a_client_that_starts_with_everybody_gone_waits_and_loses_nothing(
             raise RuntimeError
 
         it.app.client.payer.on_end = never  # type: ignore[method-assign]  # as when it is killed before
+        away(networks["gateway"], r"/(change|refund)$")
         await it.ask(dict(HI))
         taken, given, had = it.gateway.taken, it.gateway.given, it.had
     for network in networks.values():

@@ -19,7 +19,7 @@ from otrta_cli.processes import Running
 from otrta_wallet.custody import HELD_S
 from proxy_trio import calls
 from tests.integration import crashing_client
-from tests.integration.counting import assert_all_there, nothing_open
+from tests.integration.counting import assert_all_there, calls_pending, nothing_open
 from tests.integration.customer import HI, customer
 from tests.integration.honest import remember, trade
 from tests.integration.purse import Purse
@@ -42,11 +42,13 @@ class Deed:
     Attributes:
         scripts: of the gateway, one for each request.
         bodies: of the calls, made side by side.
+        locks: whether tokens are locked to the gateway, for a second round of the calls.
         parts: the proofs in the wallet beforehand.
     """
 
     scripts: Callable[[], list[Script]]
     bodies: tuple[Mapping[str, Any], ...] = (HI,)
+    locks: bool = False
     parts: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -59,6 +61,7 @@ DEEDS: Final = {
     "failed": Deed(lambda: [trade(0, status=500, ppk=PPK)]),
     "no-answer": Deed(lambda: [trade(says=False, ppk=PPK)]),
     "no-change": Deed(lambda: [trade(None, ppk=PPK)], bodies=(NO_LIMIT,)),
+    "locked": Deed(lambda: [trade(ppk=PPK), trade(ppk=PPK)], locks=True),
     "two-at-once": Deed(lambda: [trade(ppk=PPK), trade(ppk=PPK)], bodies=(HI, HI)),
 }
 
@@ -93,12 +96,17 @@ async def stocked(
     async with customer(home, gateway.url, mint=purse.mint, funds=0) as app:
         token = await gateway.money(sum(parts), parts=parts)
         await app.keep_as_it_is(token)
+        await app.client.gateways.set_lock(gateway.url, on=True)  # it says whether it takes locked ones
     yield token.amount
 
 
 def die_at(processes: ForkServerContext, home: Path, mint: str, deed: Deed, kill: Kill) -> bool:
     """Do a deed in another process; tells whether it died on the way."""
-    child = processes.Process(target=crashing_client.live, args=(str(home), mint, list(deed.bodies), kill))
+    child = processes.Process(
+        target=crashing_client.live,
+        args=(str(home), mint, list(deed.bodies), kill),
+        kwargs={"locks": deed.locks},
+    )
     child.start()
     child.join(120)
     assert child.exitcode in (-signal.SIGKILL, 0)
@@ -111,7 +119,7 @@ async def recovered(home: Path, purse: Purse, gateway: ScriptedGateway, had: int
     ahead_s = 0.0
     async with customer(home, mint=purse.mint, funds=0, clock=lambda: time.time() + ahead_s) as app:
         open_ones = {(call.id, call.paid_msat) for call in await app.paid() if call.state in calls.OPEN}
-        told = await app.pending()
+        told = await calls_pending(app)
         assert {(line["payment_id"], line["paid_msat"]) for line in told} == open_ones
         assert {line["gateway"] for line in told} <= {gateway.url}
         before = await app.total()
@@ -138,7 +146,7 @@ async def test_a_kill_loses_nothing(
     for at in count(1) if number is None else [number]:
         home = tmp_path / str(at)
         async with (
-            scripted_gateway(fee_purse, *deed.scripts(), claim=remember) as gateway,
+            scripted_gateway(fee_purse, *deed.scripts(), claim=remember, locks=deed.locks) as gateway,
             stocked(home, fee_purse, gateway, deed.parts) as had,
         ):
             kill = Kill(step, when, at)

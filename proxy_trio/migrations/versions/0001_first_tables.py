@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=True),
         sa.Column("kind", sa.String(), nullable=True),
         sa.Column("distrusted_for", sa.Text(), nullable=True),
+        sa.Column("locks", sa.Boolean(), nullable=False),
         sa.Column("added_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("url"),
     )
