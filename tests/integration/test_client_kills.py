@@ -71,13 +71,15 @@ SAMPLE = (((0, 2), (1, 5)), ((1, 3), (3, 1)), ((2, 1), (1, 1)), ((0, 7), (3, 2))
 
 def cases() -> list[tuple[str, str, str, int | None]]:
     """Every step of every deed in a long run; otherwise two of each deed."""
-    if LONG:
-        return [(name, *step, None) for name in DEEDS for step in STEPS]
-    return [
+    found: list[tuple[str, str, str, int | None]] = [
         (name, *STEPS[step], at)
         for number, name in enumerate(DEEDS)
         for step, at in SAMPLE[number % len(SAMPLE)]
     ]
+    if LONG:
+        found = [(name, *step, None) for name in DEEDS for step in STEPS]
+    # of posts side by side it is not known which one's answer has come
+    return [case for case in found if len(DEEDS[case[0]].bodies) == 1 or case[1:3] != ("post", "after")]
 
 
 @pytest.fixture(scope="module")

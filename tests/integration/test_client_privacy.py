@@ -1,19 +1,32 @@
 """What a gateway learns from fifty calls of one payer, and what is left on the payer's disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
 from otrta_cli.processes import Running
 from otrta_core import Token
 from proxy_trio.client_settings import ClientSettings
+from proxy_trio.schema import CallState
+from proxy_trio.swapping import PATIENCE
+from tests.integration.customer import FUNDS as FUNDS_BY_DEFAULT
 from tests.integration.customer import Customer, customer
 from tests.integration.honest import remember, trade
 from tests.integration.purse import Purse
-from tests.integration.scripted_gateway import ScriptedGateway, Seen, scripted_gateway
+from tests.integration.scripted_gateway import (
+    ANSWER,
+    COST_MSAT,
+    JSON,
+    ScriptedGateway,
+    Seen,
+    scripted_gateway,
+    send,
+)
 from tests.integration.watching import TRAITS, shared, table
 
 pytestmark = [pytest.mark.integration, pytest.mark.trio]
@@ -113,3 +126,72 @@ async def test_each_calls_change_is_swapped_by_itself(tmp_path: Path, mint: Runn
         assert sorted(operation.amount for operation in kept) == sorted(given)
         await app.settled()
         assert await app.client.wallet.kept() == []
+
+
+async def test_the_change_of_several_calls_shares_a_swap_where_the_user_wants_it(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    settings = ClientSettings.model_validate({"privacy": {"merge_change": True}})
+    posts: list[str] = []
+    async with (
+        scripted_gateway(purse, *[trade() for _ in range(3)], claim=remember) as gateway,
+        customer(
+            tmp_path,
+            gateway.url,
+            mint=mint.url,
+            settings=settings,
+            between=lambda transport: Listening(transport, posts),
+        ) as app,
+    ):
+        for number in range(1, 4):
+            await app.ask({**body(number), "stream": False})
+        assert len(await app.client.wallet.kept()) == 3
+        posts.clear()
+        assert await app.client.swapper.swap_now()
+        assert posts.count("/v1/swap") == 1
+        await app.settled()
+        assert {call.state for call in await app.paid()} == {CallState.DONE}
+        assert (await app.total(), await app.pending()) == (FUNDS_BY_DEFAULT - 3 * COST_MSAT, [])
+
+
+async def test_false_change_that_shares_a_swap_is_found_out_and_the_rest_is_taken(
+    tmp_path: Path, mint: Running, purse: Purse
+) -> None:
+    async def cheat(gateway: ScriptedGateway, connection: trio.SocketStream, seen: Seen) -> None:
+        paid = await gateway.take(seen)
+        real = await gateway.money(paid.amount - COST_MSAT)
+        made_up = replace(real, proofs=tuple(replace(proof, secret="0" * 64) for proof in real.proofs[:1]))
+        await send(connection, 200, {**JSON, "X-Cashu": made_up.encode()}, ANSWER)
+
+    settings = ClientSettings.model_validate({"privacy": {"merge_change": True}})
+    async with (
+        scripted_gateway(purse, trade(), cheat, trade(), claim=remember) as gateway,
+        customer(tmp_path, gateway.url, mint=mint.url, settings=settings) as app,
+    ):
+        for number in range(1, 4):
+            await app.client.gateways.trust(gateway.url)
+            await app.ask({**body(number), "stream": False})
+        for _ in range(PATIENCE):
+            await app.client.swapper.swap_now()
+        await app.settled()
+        states = sorted(call.state for call in await app.paid())
+        assert states == [CallState.DISPUTED, CallState.DONE, CallState.DONE]
+        lost = gateway.taken[1].amount - COST_MSAT
+        available = (await app.balance())["available_msat"]
+        assert available == FUNDS_BY_DEFAULT - 3 * COST_MSAT - lost
+
+
+class Listening(httpx.AsyncBaseTransport):
+    """Notes the paths of POSTs."""
+
+    def __init__(self, carries: httpx.AsyncBaseTransport, posts: list[str]) -> None:
+        self._carries = carries
+        self._posts = posts
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            self._posts.append(request.url.path)
+        return await self._carries.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._carries.aclose()
