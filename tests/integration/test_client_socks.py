@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from otrta_cli.processes import Running
+from otrta_core import OtrtaError
 from proxy_trio.client_settings import ClientSettings
 from proxy_trio.schema import CallState
 from proxy_trio.settings import ForwardSettings
@@ -128,3 +129,18 @@ async def test_a_way_that_is_set_holds_after_a_start_and_goes_before_the_setting
         assert it.app.client.ways.describe(f"http://{GATEWAY}") == "socks5h://127.0.0.1:9"
         await it.app.client.ways.put(it.app.db, f"http://{GATEWAY}", None)
         assert (await it.app.ask()).status_code == 200
+
+
+async def test_a_place_that_is_added_by_a_proxy_is_reached_by_it_and_one_that_cannot_be_added_keeps_its_way(
+    tmp_path: Path, mint: Running, named_purse: Purse
+) -> None:
+    async with scene(tmp_path, mint, named_purse, 1) as it:
+        added = await it.app.act("gateways_add", url=f"http://{GATEWAY}", proxy=it.socks.url)
+        assert added["proxy"] == it.socks.url
+        with pytest.raises(OtrtaError):
+            await it.app.act("gateways_add", url=f"http://{GATEWAY}", proxy="socks5h://me:word@127.0.0.1:1")
+        assert [entry["proxy"] for entry in await it.app.act("gateways")] == [it.socks.url]
+        assert (await it.app.ask()).status_code == 200
+        assert [place["proxy"] for place in await it.app.act("mints")] == [it.socks.url]
+        told = await it.app.act("gateways_lock", url=f"http://{GATEWAY}", on=True)
+        assert told == {"url": f"http://{GATEWAY}", "locks": True}

@@ -346,12 +346,14 @@ async def test_the_list_of_mints_tells_units_fees_and_what_is_there(tmp_path, mi
                 "units": {"msat": {"input_fee_ppk": 0}, "sat": {"input_fee_ppk": 0}},
                 "available_msat": 1000,
                 "pending_msat": 0,
+                "proxy": None,
             },
             {
                 "url": fee_mint.url,
                 "units": {"msat": {"input_fee_ppk": 100}, "sat": {"input_fee_ppk": 100}},
                 "available_msat": 0,
                 "pending_msat": 0,
+                "proxy": None,
             },
         ]
         info = await app.act("mints_info", url=fee_mint.url)
@@ -366,7 +368,8 @@ async def test_gateways_are_listed_looked_at_and_removed(tmp_path, mint, purse):
     async with scripted_gateway(purse) as gateway, customer(tmp_path, mint=mint.url, funds=0) as app:
         added = await app.act("gateways_add", url=f"{gateway.url}/v1/")
         known = {"url": gateway.url, "name": "scripted", "kind": "otrta"}
-        assert added == {**known, "trusted": True, "distrusted_for": None}
+        ways = {"locks": False, "proxy": None}
+        assert added == {**known, **ways, "trusted": True, "distrusted_for": None}
         assert await app.act("gateways") == [added]
         info = await app.act("gateways_info", url=gateway.url)
         assert info["models"][0]["id"] == "m"
