@@ -6,6 +6,7 @@ that their calls are of one payer; that is for the user to choose.
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,6 +49,7 @@ class Swapper:
         self._books = bookkeeper
         self._longest_delay_s = max(longest_delay_s, SHORTEST_DELAY_S)
         self._refusals: dict[str, int] = {}
+        self._turns: dict[str, trio.Lock] = defaultdict(trio.Lock)
 
     async def run(self) -> None:
         """Swap whatever is kept, each after a delay of its own, until cancelled."""
@@ -138,7 +140,9 @@ class Swapper:
         while True:
             await trio.sleep(delay_s)
             try:
-                if await self.swap(operation):
+                async with self._turns[operation.mint]:  # side by side they would slow down the calls
+                    swapped = await self.swap(operation)
+                if swapped:
                     break
                 if all(kept.id != operation.id for kept in await self._wallet.kept()):
                     break

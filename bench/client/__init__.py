@@ -1,0 +1,1 @@
+"""What the client proxy adds to a call."""
