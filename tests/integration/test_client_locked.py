@@ -186,3 +186,22 @@ async def test_a_small_wallet_is_not_locked_away(tmp_path: Path, mint: Running, 
         await it.app.ask({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 900})
         await it.app.client.pool.fill()
         assert await it.locked() == []  # a token would be 8192 of 10,000
+
+
+async def test_our_gateway_takes_what_was_locked_for_it(
+    tmp_path: Path, mint: Running, gateway: Running
+) -> None:
+    body = {"model": "demo-chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+    async with customer(tmp_path, gateway.url, mint=mint.url) as app:
+        await app.client.gateways.set_lock(gateway.url, on=True)
+        before = set()
+        for number in range(3):
+            assert (await app.ask(body)).status_code == 200
+            assert await app.client.pool.fill()
+            after = {t.id for _, t, _ in await app.db.run(lambda conn, _now: in_pools(conn))}
+            assert len(after) == 2
+            assert number == 0 or len(before - after) == 1  # one of them paid
+            before = after
+        await app.settled()
+        assert await app.total() == FUNDS - 3 * COST_MSAT
+        assert {call.state for call in await app.paid()} == {CallState.DONE}
