@@ -194,7 +194,7 @@ async def test_our_gateway_takes_what_was_locked_for_it(
     body = {"model": "demo-chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
     async with customer(tmp_path, gateway.url, mint=mint.url) as app:
         await app.client.gateways.set_lock(gateway.url, on=True)
-        before = set()
+        before: set[str] = set()
         for number in range(3):
             assert (await app.ask(body)).status_code == 200
             assert await app.client.pool.fill()
