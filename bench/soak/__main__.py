@@ -20,7 +20,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="a file that takes the account")
     given = parser.parse_args()
-    plan = Plan(given.seconds, given.clients, given.kill_gateway or None, given.kill_mint or None, given.seed)
+    plan = Plan(
+        seconds=given.seconds,
+        clients=given.clients,
+        kill_gateway_s=given.kill_gateway or None,
+        kill_mint_s=given.kill_mint or None,
+        seed=given.seed,
+    )
     account = soak(plan, lambda line: print(line, file=sys.stderr))
     text = json.dumps(account, indent=2)
     print(text)

@@ -27,7 +27,7 @@ RESERVES = 4
 SETTLE_WITHIN_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a soak does.
 

@@ -14,9 +14,9 @@ LONG = os.environ.get("OTRTA_LONG") == "1"
 
 def test_nothing_is_lost_and_nothing_is_free(ledger: Ledger) -> None:
     plan = (
-        Plan(60.0, 16, kill_gateway_s=20.0, kill_mint_s=45.0, settled=200)
+        Plan(seconds=60.0, clients=16, kill_gateway_s=20.0, kill_mint_s=45.0, settled=200)
         if LONG
-        else Plan(8.0, 8, kill_gateway_s=4.0, kill_mint_s=None, most_kills=1, settled=20)
+        else Plan(seconds=8.0, clients=8, kill_gateway_s=4.0, kill_mint_s=None, most_kills=1, settled=20)
     )
     account = soak(plan)
     assert account["wrong"] == []
