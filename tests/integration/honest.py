@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from otrta_core import Token
+from otrta_core import Token, read_lock
 from tests.integration.scripted_gateway import (
     ANSWER,
     COST_MSAT,
@@ -67,6 +67,11 @@ def trade(
 async def remember(gateway: ScriptedGateway, connection: trio.SocketStream, seen: Seen) -> None:
     """The change route: the change of a token that was taken, the same each time; 404 for any other."""
     key = seen.token.proofs[0].Y
+    if key not in gateway.given and read_lock(seen.token.proofs[0].secret) is not None:
+        # one that is locked to it, nobody else can give back
+        fee = fee_of(seen.token, gateway.ppk)
+        paid = await gateway.take(seen, fee)
+        gateway.given[key] = (await gateway.money(paid.amount - fee)).encode()
     if key not in gateway.given:
         taken = key in {token.proofs[0].Y for token in gateway.taken}
         await send(connection, 202 if taken else 404, JSON, b"{}")

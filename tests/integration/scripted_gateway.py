@@ -57,6 +57,7 @@ class ScriptedGateway:
         taken: the tokens that were redeemed, as they came.
         given: the change of each, by the Y of its first proof.
         lock_key: opens tokens that are locked to it.
+        ppk: the mint's input fee, as its change routes reckon with it.
         locks: whether it says that it takes locked tokens.
         keeps_alive: whether a connection may bring more than one request, where its client wants that.
         info: what it says of itself, changed by tests.
@@ -72,6 +73,7 @@ class ScriptedGateway:
     info: dict[str, Any] = field(default_factory=dict)
     url: str = ""
     locks: bool = False
+    ppk: int = 0
     lock_key: bytes = field(default=bytes([7] * 32), repr=False)
     keeps_alive: bool = False
     running: int = 0

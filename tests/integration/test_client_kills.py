@@ -148,7 +148,9 @@ async def test_a_kill_loses_nothing(
     for at in count(1) if number is None else [number]:
         home = tmp_path / str(at)
         async with (
-            scripted_gateway(fee_purse, *deed.scripts(), claim=remember, locks=deed.locks) as gateway,
+            scripted_gateway(
+                fee_purse, *deed.scripts(), claim=remember, locks=deed.locks, ppk=PPK
+            ) as gateway,
             stocked(home, fee_purse, gateway, deed.parts) as had,
         ):
             kill = Kill(step, when, at)
