@@ -1,6 +1,5 @@
 """What is done with a request, decided by its method, path and headers alone."""
 
-import re
 from collections.abc import Collection, Iterable
 from enum import Enum, auto
 from typing import Final
@@ -18,7 +17,6 @@ CASHU_PATHS: Final = frozenset({INFO, CHANGE, REFUND})
 FREE_PATHS = frozenset(
     {"/v1/models", "/models", "/health/liveliness", "/health/liveness", "/health/readiness"}
 )
-_ONE_MODEL = re.compile(r"(?:/v1)?/models/[^/]{1,256}")
 KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 
 _TOKEN_HEADERS = frozenset({b"x-cashu"})
@@ -46,7 +44,7 @@ def way_of(method: str, path: str, headers: Iterable[Header]) -> Way:
     if path in CASHU_PATHS:
         return Way.ROUTE
     payable = method == "POST" and find_payable(path) is not None
-    free = method in ("GET", "HEAD") and (path in FREE_PATHS or _ONE_MODEL.fullmatch(path) is not None)
+    free = method in ("GET", "HEAD") and path in FREE_PATHS
     if has_token(named):
         if payable:
             return Way.BUY

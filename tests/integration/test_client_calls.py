@@ -282,4 +282,5 @@ def test_the_commands_say_the_same_while_the_proxy_runs_and_while_it_does_not(
         "model": None,
         "state": "done",
         "lost_msat": None,
+        "key": None,
     }

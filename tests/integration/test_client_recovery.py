@@ -245,7 +245,8 @@ async def test_a_payment_that_comes_back_as_its_own_change_is_ours_again(
     ):
         await app.ask()
         paid = await app.settled()
-        assert (paid.state, paid.cost_msat, await app.total()) == (CallState.DONE, 0, FUNDS)
+        assert paid.state in (CallState.DONE, CallState.REFUNDED)
+        assert (paid.cost_msat, await app.total()) == (0, FUNDS)
 
 
 async def test_an_app_that_goes_away_still_gets_its_change(
@@ -280,7 +281,8 @@ async def test_a_payment_found_in_flight_at_the_start_is_settled(
             async def never(*_: object) -> None:
                 raise RuntimeError
 
-            app.client.payer.on_end = never  # type: ignore[method-assign]  # as when it is killed before
+            # as when it is killed before
+            app.client.payer.on_end = app.client.payer.retry = never  # type: ignore[method-assign, assignment]
             await app.ask()
             assert (await app.paid())[0].state is CallState.IN_FLIGHT
         async with customer(tmp_path, gateway.url, mint=mint.url, funds=0) as app:
