@@ -96,11 +96,12 @@ class Crew:
 def crew(parts_home: Path, postgres: Server, mint: Running) -> Iterator[Crew]:
     store = postgres.url(postgres.create())
     with slow_upstream() as upstream:
+        ports = {"pair": free_port(), "single": free_port()}
 
         def start(name: str, *options: str) -> Running:
             return start_gateway(
                 parts_home / name,
-                free_port(),
+                ports[name],
                 config=config_dir() / "litellm.yaml",
                 upstream_url=upstream,
                 mints=mint.url,
@@ -369,7 +370,8 @@ def test_a_payout_that_two_gateways_begin_is_paid_once(crew: Crew, other: Shop, 
     for offered in (to_pay, to_hand_out):
         with ThreadPoolExecutor(8) as pool:
             replies = list(pool.map(lambda n: operate(both[n % 2], "payout/pay", id=offered["id"]), range(8)))  # noqa: B023
-        assert {reply.status_code for reply in replies} <= {200, 409}
+        # 402: what the first has in hand looks like too little to the next
+        assert {reply.status_code for reply in replies} <= {200, 402, 409}
         assert [operate(url, "payout/pay", id=offered["id"]).json()["state"] for url in both] == ["paid"] * 2
     tokens = {reply.json()["token"] for reply in replies if reply.status_code == 200}
     assert len(tokens) == 1
@@ -397,6 +399,7 @@ def test_nothing_was_lost_on_the_way(crew: Crew, purse: Purse) -> None:
     assert earned > 0
     [(paid_out,)] = crew.rows("select sum(amount_msat + fee_msat) from payouts where state = 'paid'")
     assert holdings_msat(crew.store) == earned + GIVEN - paid_out
-    held = crew.rows("select y, amount from proofs where status = 'available'")
+    # who came second to a payout has set proofs aside for it, for two minutes
+    held = crew.rows("select y, amount from proofs where status in ('available', 'held')")
     assert sum(row.amount for row in held) == earned + GIVEN - paid_out
     assert set(purse.states_of(row.y for row in held)) == {"UNSPENT"}
