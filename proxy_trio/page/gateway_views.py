@@ -1,34 +1,56 @@
 """The page of gateways and mints: what each sells, at what price, and whether it may be paid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import trio
 from starlette.responses import Response
 
 from otrta_core import ModelPrice, OtrtaError
+from otrta_core.amounts import format_sat
+from proxy_trio.gateway_info import GatewayInfo
 from proxy_trio.gateways import GatewayEntry
 from proxy_trio.page.visit import Visit
 
 ASKED_S: Final = 4.0
 """How long the page waits for gateways that do not answer."""
 _MOST_MODELS: Final = 300
+_BESIDES: Final = (
+    ("request_msat", "a call"),
+    ("image_msat", "an image"),
+    ("second_msat", "a second"),
+    ("character_msat_per_million", "a million characters"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a gateway sells: its models with their prices, None where it tells a price with each call.
+
+    Attributes:
+        models: by name.
+        failure: why that is not known, or None.
+    """
+
+    models: Mapping[str, ModelPrice | None]
+    failure: str | None = None
 
 
 async def gateways(visit: Visit) -> Response:
     """Show gateways and models side by side, and the mints."""
-    entries = await visit.act("gateways")
-    found = await _prices(visit, await visit.client.gateways.entries())
-    models = sorted({model for prices in found.values() if not isinstance(prices, str) for model in prices})
+    offered = await _ask_all(visit, await visit.client.gateways.entries())
+    names = sorted({name for each in offered.values() for name in each.models})
+    shown = names[:_MOST_MODELS]
     return visit.show(
         "gateways.html",
         here="gateways",
-        gateways=entries,
-        answers={url: None if not isinstance(prices, str) else prices for url, prices in found.items()},
-        models=models[:_MOST_MODELS],
-        left_out=max(0, len(models) - _MOST_MODELS),
-        prices={url: prices for url, prices in found.items() if not isinstance(prices, str)},
-        cheapest={model: _cheapest(model, found) for model in models[:_MOST_MODELS]},
+        gateways=await visit.act("gateways"),
+        offered=offered,
+        models=shown,
+        left_out=len(names) - len(shown),
+        besides=besides,
+        cheapest={name: cheapest(name, offered) for name in shown},
         mints=await visit.act("mints"),
     )
 
@@ -57,15 +79,30 @@ async def remove_mint(visit: Visit) -> Response:
     return visit.go("gateways", f"Removed {gone['url']}.")
 
 
-async def _prices(visit: Visit, entries: Sequence[GatewayEntry]) -> dict[str, Mapping[str, ModelPrice] | str]:
-    """Return each gateway's prices, or why they are not known."""
-    found: dict[str, Mapping[str, ModelPrice] | str] = {entry.url: "It did not answer." for entry in entries}
+def cheapest(name: str, offered: Mapping[str, Offered]) -> str | None:
+    """Return the gateway where a model costs least by the token, in and out; None where all are alike."""
+    sums: dict[str, int] = {}
+    for url, each in offered.items():
+        if (price := each.models.get(name)) is not None:
+            sums[url] = price.input_msat_per_mtok + price.output_msat_per_mtok
+    return min(sums, key=lambda url: sums[url]) if len(set(sums.values())) > 1 else None
+
+
+def besides(price: ModelPrice) -> Sequence[str]:
+    """Return what a model costs beside its tokens, in words."""
+    given = [(getattr(price, name), unit) for name, unit in _BESIDES]
+    return [f"{format_sat(msat)} {unit}" for msat, unit in given if msat]
+
+
+async def _ask_all(visit: Visit, entries: Sequence[GatewayEntry]) -> dict[str, Offered]:
+    """Ask the gateways at once, or take what they said lately."""
+    found = {entry.url: Offered({}, "It did not answer.") for entry in entries}
 
     async def ask(url: str) -> None:
         try:
-            found[url] = (await visit.client.gateways.info(url)).models
+            found[url] = Offered(_models(await visit.client.gateways.info(url)))
         except OtrtaError as error:
-            found[url] = error.message
+            found[url] = Offered({}, error.message)
 
     with trio.move_on_after(ASKED_S):
         async with trio.open_nursery() as nursery:
@@ -74,12 +111,5 @@ async def _prices(visit: Visit, entries: Sequence[GatewayEntry]) -> dict[str, Ma
     return found
 
 
-def _cheapest(model: str, found: Mapping[str, Mapping[str, ModelPrice] | str]) -> str | None:
-    """Return the gateway where a model costs least, input and output together; None where all are alike."""
-    sellers: list[tuple[Any, str]] = [
-        (prices[model].input_msat_per_mtok + prices[model].output_msat_per_mtok, url)
-        for url, prices in found.items()
-        if not isinstance(prices, str) and model in prices
-    ]
-    sums = {each for each, _ in sellers}
-    return min(sellers)[1] if len(sums) > 1 else None
+def _models(info: GatewayInfo) -> dict[str, ModelPrice | None]:
+    return {**dict.fromkeys(info.listed or ()), **info.models}
