@@ -3,7 +3,8 @@
 from otrta_core import ModelPrice
 from proxy_trio.page.gateway_views import Offered, besides, cheapest
 
-CHEAP, DEAR = ModelPrice(1_000, 2_000), ModelPrice(2_000, 2_000)
+CHEAP = ModelPrice(input_msat_per_mtok=1_000, output_msat_per_mtok=2_000)
+DEAR = ModelPrice(input_msat_per_mtok=2_000, output_msat_per_mtok=2_000)
 
 
 def test_the_cheapest_is_named_where_prices_differ() -> None:
