@@ -28,6 +28,8 @@ from proxy_trio.client_settings import WALLET_FILE, ClientSettings
 from proxy_trio.gateway import gateway_transport
 from proxy_trio.gateways import Gateways, gateway_url
 from proxy_trio.locked_pool import LockedPool
+from proxy_trio.mover import Mover
+from proxy_trio.offers import sources
 from proxy_trio.participant import ClientParticipant
 from proxy_trio.private_files import make_private
 from proxy_trio.schema import CallState
@@ -41,6 +43,7 @@ _log = structlog.get_logger(__name__)
 
 VERSION_TABLE: Final = "client_version"
 RECOVER_EVERY_S: Final = 15.0
+TOP_UP_EVERY_S: Final = 60.0
 SIDE_BY_SIDE: Final = 8
 """How many payments are settled at once, so that a silent gateway holds up no other."""
 
@@ -56,6 +59,7 @@ class Client:
     payer: WalletPayer
     recovery: CallRecovery
     swapper: Swapper
+    mover: Mover
     spending: Spending
     keys: KeyRing
     approvals: Approvals
@@ -92,6 +96,7 @@ class Client:
             expired: also ask for invoices that were given up.
         """
         found = await self.wallet.recover(everything=at_once or everything, expired=expired)
+        await self.mover.drop_unbegun()
         run = self.wallet.transactions.run
         now = self.wallet.transactions.now()
         states = (*calls.OPEN, CallState.DISPUTED)
@@ -129,6 +134,22 @@ class Client:
             nursery.start_soon(self.swapper.run)
             nursery.start_soon(Stocker(self.wallet).run)
             nursery.start_soon(self.pool.run)
+            nursery.start_soon(self._top_up_for_ever)
+
+    async def top_up_once(self) -> None:
+        """Move a float to the mints of trusted gateways that take none of the mints where money is."""
+        for entry in await self.gateways.entries():
+            info = self.gateways.info_at_hand(entry.url)
+            if info is not None and entry.distrusted_for is None:
+                await self.mover.top_up(sources(info, self.wallet.mints.urls))
+
+    async def _top_up_for_ever(self) -> None:
+        while True:
+            await trio.sleep(TOP_UP_EVERY_S)
+            try:
+                await self.top_up_once()
+            except Exception as error:
+                _log.error("top_up_failed", error=type(error).__name__)
 
     async def _recover_for_ever(self) -> None:
         at_start = True
@@ -212,6 +233,7 @@ async def open_client(
         async def settle_now(call_id: str) -> None:
             await client.settle_call(call_id)
 
+        mover = Mover(wallet, settings.move_rules, swapper.swap_now)
         payer = WalletPayer(
             wallet,
             gateways,
@@ -219,6 +241,7 @@ async def open_client(
             Cashier(wallet, spending, approvals, swapper.swap_now, pool, swapping),
             lambda call_id: client.wake(call_id),
             settle_now,
+            mover.bring,
         )
         client = Client(
             home,
@@ -228,6 +251,7 @@ async def open_client(
             payer,
             recovery,
             swapper,
+            mover,
             spending,
             keys,
             approvals,

@@ -28,6 +28,7 @@ from otrta_core import OtrtaError
 from proxy_trio.bodies import REMOVED_FIELDS
 from proxy_trio.budget import Limits
 from proxy_trio.model_names import is_pattern
+from proxy_trio.move_plan import MoveRules
 from proxy_trio.ways import Ways
 
 CONFIG_FILE = "config.toml"
@@ -144,6 +145,22 @@ class PrivacySettings(_Model):
     call_circuits: bool = False
 
 
+class MoveSettings(_Model):
+    """When value is moved to another of the wallet's mints, because a gateway takes only that one.
+
+    Attributes:
+        enabled: whether that is done without being told to.
+        float_sat: how much is moved at a time, so that not each call needs a move.
+        max_fee_ppm: the most that a move may cost, in millionths of what arrives.
+        max_fee_sat: the most that a move may cost, however large it is.
+    """
+
+    enabled: bool = True
+    float_sat: Annotated[int, Field(ge=0, le=10**9)] = 100
+    max_fee_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 30_000
+    max_fee_sat: Annotated[int, Field(ge=0, le=10**9)] = 10
+
+
 class ClientSettings(_Model):
     """What a user may set in config.toml.
 
@@ -159,6 +176,7 @@ class ClientSettings(_Model):
         proxy: the SOCKS proxy of all gateways and mints that have none of their own.
         proxies: the proxy, or ``direct``, by the URL of a gateway or a mint.
         privacy: what keeps calls apart.
+        moves: of value between mints.
     """
 
     port: Annotated[int, Field(ge=1, le=65_535)] = DEFAULT_PORT
@@ -172,6 +190,18 @@ class ClientSettings(_Model):
     proxies: dict[str, str] = {}
     budgets: BudgetSettings = BudgetSettings()
     privacy: PrivacySettings = PrivacySettings()
+    moves: MoveSettings = MoveSettings()
+
+    @property
+    def move_rules(self) -> MoveRules:
+        """What moves between mints may cost, in msat."""
+        moves = self.moves
+        return MoveRules(
+            enabled=moves.enabled,
+            float_msat=moves.float_sat * 1000,
+            max_fee_ppm=moves.max_fee_ppm,
+            max_fee_msat=moves.max_fee_sat * 1000,
+        )
 
     @field_validator("proxy")
     @classmethod

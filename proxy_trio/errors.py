@@ -29,6 +29,7 @@
           ├── Stopping                   stopping, 503
           ├── ActionUnknown              action_unknown, 404
           ├── ActionInvalid              action_invalid, 400
+          ├── MoveTooDear                move_too_dear, 402
           ├── MintInUse                  mint_in_use, 409
           ├── KeyNotKnown                key_unknown, 404
           ├── KeyExists                  key_exists, 409
@@ -311,6 +312,13 @@ class ActionInvalid(ProxyError):
 
     code = "action_invalid"
     http_status = 400
+
+
+class MoveTooDear(ProxyError):
+    """Moving value between two mints may cost more than the settings allow; nothing has left."""
+
+    code = "move_too_dear"
+    http_status = 402
 
 
 class MintInUse(ProxyError):

@@ -184,6 +184,10 @@ class Gateways:
             await self.entries()
         return url in self._locking
 
+    def info_at_hand(self, url: str) -> GatewayInfo | None:
+        """Return what a gateway said of itself lately, without asking it."""
+        return self._at_hand(url, STALE_AFTER_S)
+
     def forget_info(self, url: str) -> None:
         """Ask the gateway again before the next call."""
         self._infos.pop(url, None)

@@ -9,7 +9,7 @@ from otrta_core import Unit
 from otrta_wallet import Operation, journal, store
 from otrta_wallet.decisions import Verdict
 from otrta_wallet.schema import ProofStatus
-from proxy_trio import calls
+from proxy_trio import calls, moves
 from proxy_trio.bookkeeper import take_off
 from proxy_trio.schema import CallState
 
@@ -29,9 +29,13 @@ class ClientParticipant:
 
     def operation_done(self, conn: Connection, operation: Operation) -> None:
         """Swapped change is proof that the gateway has taken the token; a reclaimed token is ours again."""
+        if operation.kind == "mint" and operation.quote_id is not None:
+            moves.arrived(conn, self._clock(), operation.quote_id)
         if operation.reference is None:
             return
-        if operation.kind == "redeem":
+        if operation.kind == "melt":
+            moves.payment_done(conn, self._clock(), operation)
+        elif operation.kind == "redeem":
             call = _load(conn, operation.reference)
             if call is not None and call.state is CallState.DONE:
                 self._give_up(conn, self._clock(), call.transfer_id)
@@ -40,6 +44,8 @@ class ClientParticipant:
 
     def operation_failed(self, conn: Connection, operation: Operation, verdict: Verdict) -> None:
         """Change that was spent before we could swap it was never ours to have."""
+        if operation.kind == "melt":
+            moves.payment_failed(conn, self._clock(), operation)
         if operation.kind == "redeem" and verdict is Verdict.FAIL_SPENT and operation.reference is not None:
             ys = journal.parts(conn, operation.id)[0]
             known = store.proofs_by_y(conn, ys).values()

@@ -10,9 +10,10 @@ from sqlalchemy import Connection, func, select
 from otrta_core import Unit
 from otrta_wallet import journal, quotes, store
 from otrta_wallet.schema import ProofStatus, operations, proofs, transfers
-from proxy_trio import app_keys, calls
+from proxy_trio import app_keys, calls, moves
 from proxy_trio.calls import PaidCall
 from proxy_trio.locked_pool import in_pools
+from proxy_trio.moves import MoveState
 from proxy_trio.schema import CallState
 from proxy_trio.schema import calls as calls_table
 
@@ -37,6 +38,7 @@ def balance(conn: Connection, _now: float) -> dict[str, Any]:
     sums = {(b.mint, b.unit): _Sums(b.available, b.pending + b.dust) for b in store.balances(conn)}
     _count_calls_by_state(conn, sums)
     _count_refused_change(conn, sums)
+    _count_moves(conn, sums)
     known = {place: found for place, found in sorted(sums.items()) if found.available or found.pending}
     available = sum(Unit.parse(unit).to_msat(found.available) for (_, unit), found in known.items())
     pending = sum(Unit.parse(unit).to_msat(found.pending) for (_, unit), found in known.items())
@@ -74,6 +76,13 @@ def _count_calls_by_state(conn: Connection, sums: dict[_Place, _Sums]) -> None:
             place.pending += Unit.parse(call.unit).at_least(call.missing_msat or 0)
 
 
+def _count_moves(conn: Connection, sums: dict[_Place, _Sums]) -> None:
+    """Count what has left one mint and was not signed by the other yet."""
+    for move in moves.with_states(conn, MoveState.PAID):
+        place = sums.setdefault((move.to_mint, move.to_unit), _Sums())
+        place.pending += Unit.parse(move.to_unit).at_most(move.amount_msat)
+
+
 def _count_refused_change(conn: Connection, sums: dict[_Place, _Sums]) -> None:
     """Move change that the mint would not swap out of what can be spent."""
     query = (
@@ -104,7 +113,8 @@ def pending(conn: Connection, _now: float) -> list[dict[str, Any]]:
         }
         for call in calls.with_states(conn, NOT_SETTLED)
     ]
-    return sorted([*open_calls, *_lightning(conn), *_locked(conn)], key=lambda payment: payment["since"])
+    found = [*open_calls, *_lightning(conn), *_locked(conn), *_moved(conn)]
+    return sorted(found, key=lambda payment: payment["since"])
 
 
 def _locked(conn: Connection) -> list[dict[str, Any]]:
@@ -120,6 +130,21 @@ def _locked(conn: Connection) -> list[dict[str, Any]]:
             f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC on where none needs it",
         }
         for gateway, transfer, until in in_pools(conn)
+    ]
+
+
+def _moved(conn: Connection) -> list[dict[str, Any]]:
+    """Return the moves between mints that are paid and have not arrived."""
+    return [
+        {
+            "payment_id": move.id,
+            "gateway": None,
+            "state": "in_flight",
+            "paid_msat": move.amount_msat,
+            "since": move.created_at,
+            "reason": f"moved from {move.from_mint}, and {move.to_mint} has not given e-cash for it yet",
+        }
+        for move in moves.with_states(conn, MoveState.PAID)
     ]
 
 

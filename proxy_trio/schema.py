@@ -107,3 +107,22 @@ approvals = Table(
     Column("decided_at", Float),
     Column("call_id", String),  # the payment that it was used for
 )
+
+moves = Table(
+    "moves",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("state", String, nullable=False, index=True),
+    Column("from_mint", String, nullable=False),
+    Column("from_unit", String, nullable=False),
+    Column("to_mint", String, nullable=False),
+    Column("to_unit", String, nullable=False),
+    Column("amount_msat", BigInteger, nullable=False),  # what arrives
+    Column("most_fee_msat", BigInteger, nullable=False),  # what it may cost, as the mints said
+    Column("fee_msat", BigInteger),  # what it did cost
+    Column("mint_quote_id", String, nullable=False, index=True),
+    Column("melt_quote_id", String, nullable=False),
+    Column("reason", Text),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)

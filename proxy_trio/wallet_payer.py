@@ -18,7 +18,7 @@ from otrta_core import (
 from otrta_wallet import Wallet
 from otrta_wallet.errors import MintError
 from proxy_trio import calls
-from proxy_trio.asking import Asked, AskedPrices, Size, read_ask
+from proxy_trio.asking import Asked, AskedPrices, Size, Source, read_ask
 from proxy_trio.bookkeeper import Bookkeeper
 from proxy_trio.cashier import Cashier, Purchase
 from proxy_trio.change_filter import Comment
@@ -27,6 +27,7 @@ from proxy_trio.errors import GatewayAsksTooMuch, GatewayUnreachable, WalletEmpt
 from proxy_trio.gateway_info import GatewayInfo, GatewayKind
 from proxy_trio.gateways import Gateways
 from proxy_trio.health import Health, retry_after_s
+from proxy_trio.move_plan import ROOM_MSAT
 from proxy_trio.offers import Offer, find_offers
 from proxy_trio.payer import Attempt, Call, Head, Outcome
 from proxy_trio.reckoning import (
@@ -43,6 +44,8 @@ from proxy_trio.schema import CallState
 
 BACK_WITHIN_S: Final = 20.0
 """How long an app waits for its payment to come back from a gateway that failed, before it hears of it."""
+MOVED_WITHIN_S: Final = 45.0
+"""How long an app waits for value to come from another mint; what comes later is there for the next call."""
 MOST_FAVOURITES: Final = 1000
 
 
@@ -62,6 +65,7 @@ class WalletPayer:
         cashier: Cashier,
         settle_later: Callable[[str], None],
         settle_now: Callable[[str], Awaitable[None]],
+        bring: Callable[[Sequence[Source], int], Awaitable[bool]],
     ) -> None:
         self._wallet = wallet
         self._gateways = gateways
@@ -69,6 +73,7 @@ class WalletPayer:
         self._cashier = cashier
         self._settle_later = settle_later
         self._settle_now = settle_now
+        self._bring = bring
         self._asked = AskedPrices()
         self._favourites: dict[str, str] = {}
         self.health = Health(trio.current_time)
@@ -116,7 +121,25 @@ class WalletPayer:
                 return await self._pay(call, purchase_of(offer, request), price, may_retry=True, tried=tried)
             except (WalletEmpty, MintError, KeysetError) as error:  # of another mint there may be enough
                 failure = failure or error
+        if failure is not None and request is not None:
+            for offer in offers:
+                if (moved := await self._pay_after_a_move(call, offer, request, tried)) is not None:
+                    return moved
         raise failure or GatewayUnreachable("No gateway can be reached; nothing was paid.")
+
+    async def _pay_after_a_move(
+        self, call: Call, offer: Offer, request: CallRequest, tried: frozenset[str]
+    ) -> PaidAttempt | None:
+        """Pay for an offer once value has come to a mint that its gateway takes; None where none did."""
+        if offer.quote_msat is None or not offer.sources:
+            return None
+        arrived = False
+        with trio.move_on_after(MOVED_WITHIN_S):
+            arrived = await self._bring(offer.sources, offer.quote_msat + ROOM_MSAT)
+        if not arrived:
+            return None
+        price = offer.info.price(request)
+        return await self._pay(call, purchase_of(offer, request), price, may_retry=True, tried=tried)
 
     async def _pay(
         self,

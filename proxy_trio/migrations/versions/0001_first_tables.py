@@ -98,4 +98,24 @@ def upgrade() -> None:
         sa.Column("proxy", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("url"),
     )
+    op.create_table(
+        "moves",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("from_mint", sa.String(), nullable=False),
+        sa.Column("from_unit", sa.String(), nullable=False),
+        sa.Column("to_mint", sa.String(), nullable=False),
+        sa.Column("to_unit", sa.String(), nullable=False),
+        sa.Column("amount_msat", sa.BigInteger(), nullable=False),
+        sa.Column("most_fee_msat", sa.BigInteger(), nullable=False),
+        sa.Column("fee_msat", sa.BigInteger(), nullable=True),
+        sa.Column("mint_quote_id", sa.String(), nullable=False),
+        sa.Column("melt_quote_id", sa.String(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("changed_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_moves_mint_quote_id"), "moves", ["mint_quote_id"], unique=False)
+    op.create_index(op.f("ix_moves_state"), "moves", ["state"], unique=False)
     # ### end Alembic commands ###
