@@ -20,8 +20,8 @@ from sqlalchemy import inspect, make_url, text
 from otrta_cli.processes import port_taken
 from otrta_core import OtrtaError
 from otrta_litellm.feeds import Feed, ask_all
-from otrta_litellm.gateway import VERSION_TABLE
 from otrta_litellm.rates import RateState, after_poll
+from otrta_litellm.schema import VERSION_TABLE
 from otrta_litellm.settings import GatewaySettings
 from otrta_wallet.database import open_engine, sqlite_path
 from otrta_wallet.mint_client import MintClient, MintInfo, new_http_client

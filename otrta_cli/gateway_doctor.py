@@ -14,7 +14,7 @@ import structlog
 from packaging.requirements import Requirement
 
 from otrta_cli.gateway_checks import Check, ask_feeds, ask_mints, good, look_at_port, look_at_store, wrong
-from otrta_cli.litellm_config import LitellmConfig, read_config
+from otrta_cli.litellm_config import LitellmConfig, keep_litellm_quiet, read_config
 from otrta_core import format_msat
 from otrta_litellm.settings import ENV_PREFIX, GatewaySettings, SettingsError, load_settings
 
@@ -151,6 +151,7 @@ def _workers(settings: GatewaySettings, workers: int) -> Iterator[Check]:
 
 
 def _prices(settings: GatewaySettings, config: LitellmConfig, usd_per_btc: Decimal | None) -> Iterator[Check]:
+    keep_litellm_quiet()
     import litellm
 
     from otrta_litellm.price_book import PriceBook

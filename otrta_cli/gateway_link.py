@@ -135,6 +135,9 @@ def _on_the_store(settings: Any, action: str, asked: Mapping[str, Any]) -> Any:
     """Open the store as a gateway without a proxy does, and do one thing."""
     import anyio
 
+    from otrta_cli.litellm_config import keep_litellm_quiet
+
+    keep_litellm_quiet()
     from otrta_litellm.desk import Desk
     from otrta_litellm.gateway import Gateway
     from otrta_litellm.router_view import RouterView

@@ -1,5 +1,6 @@
 """LiteLLM's config file as LiteLLM reads it, as far as a gateway's operator needs it: without LiteLLM."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,14 @@ class LitellmConfig:
     general: dict[str, Any] = field(default_factory=dict, repr=False)
     litellm: dict[str, Any] = field(default_factory=dict, repr=False)
     router: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def keep_litellm_quiet() -> None:
+    """Before LiteLLM is imported: have only its errors written amid what a command says.
+
+    Where it cannot download its list of prices it warns of each attempt, and then uses its own.
+    """
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
 
 
 def read_config(path: Path | None, environ: Mapping[str, str] = os.environ) -> LitellmConfig:

@@ -30,7 +30,7 @@ from otrta_litellm.redemption import Redemption
 from otrta_litellm.relay import HeldBytes
 from otrta_litellm.risk import Risk
 from otrta_litellm.router_view import RouterView
-from otrta_litellm.schema import PaymentState
+from otrta_litellm.schema import VERSION_TABLE, PaymentState
 from otrta_litellm.settings import GatewaySettings
 from otrta_litellm.swap_queue import SwapQueue
 from otrta_litellm.terms import Quotes
@@ -41,7 +41,6 @@ from otrta_wallet.recovery import Recovery
 from otrta_wallet.restore import EMPTY_BATCHES
 from otrta_wallet.schema import ProofStatus
 
-VERSION_TABLE = "gateway_version"
 RECOVER_EVERY_S = 5.0
 CLAIMS_EVERY_S = 20.0
 PAYOUTS_EVERY_S = 10.0

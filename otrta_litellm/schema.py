@@ -16,6 +16,9 @@ from sqlalchemy import (
     Text,
 )
 
+VERSION_TABLE = "gateway_version"
+"""Where the version of these tables stands."""
+
 metadata = MetaData()
 
 

@@ -3,6 +3,8 @@
 import importlib.metadata
 import json
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ from otrta_cli import gateway_checks, gateway_doctor
 from otrta_cli.gateway_checks import Check, ask_feeds, ask_mints, look_at_port, look_at_store
 from otrta_cli.litellm_config import LitellmConfig
 from otrta_cli.main import main
-from otrta_cli.processes import Running, free_port
+from otrta_cli.processes import Running, environment, free_port
 from otrta_litellm.settings import GatewaySettings, SettingsError, load_settings
 from otrta_wallet.database import sole_owner
 from tests.fault_proxy import Fault, fault_proxy
@@ -257,6 +259,33 @@ def test_programs_that_are_missing_or_not_tested_are_named(
 
 def test_who_has_the_port_is_said() -> None:
     assert look_at_port(free_port()).told == "free"
+
+
+@pytest.mark.parametrize(
+    ("command", "unit", "said"),
+    [
+        (
+            "doctor",
+            "dollars",
+            "otrta: OTRTA_GATEWAY_UNIT (callback_settings.otrta.unit) must be msat or sat\n",
+        ),
+        ("balance", "sat", ""),
+        ("doctor", "sat", "otrta: 3 of 9 checks failed\n"),
+    ],
+    ids=["wrong-settings", "balance", "doctor"],
+)
+def test_litellm_says_nothing_amid_a_command(tmp_path: Path, command: str, unit: str, said: str) -> None:
+    (tmp_path / "config.yaml").write_text('{"model_list": []}')
+    known = {"OTRTA_GATEWAY_MINTS": NOBODY, "OTRTA_GATEWAY_STORE": str(tmp_path), "OTRTA_GATEWAY_UNIT": unit}
+    ran = subprocess.run(
+        [sys.executable, "-m", "otrta_cli.main", "gateway", command, "--config", "config.yaml"],
+        cwd=tmp_path,
+        env=environment({"HOME": str(tmp_path), "LITELLM_MASTER_KEY": "sk-x", **known}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.stderr == said
 
 
 @pytest.mark.parametrize("key", ["unit", "mints", "store", "btc_usd", "prices", "payout"])
